@@ -1,0 +1,42 @@
+"""Shared fixtures: certificates for both ends, an impostor's, and the rule that endurance tests run only when asked."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from support import Certs, issue
+
+# A shared machine makes any deadline per example a false alarm; in CI the same examples every time, so that a red
+# run can be repeated.
+settings.register_profile("erps", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
+settings.load_profile("erps")
+
+STRESS = Path(__file__).parent / "stress"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave tests/stress out unless the command line names it."""
+    named = any("stress" in argument for argument in config.invocation_params.args)
+    return True if collection_path == STRESS and not named else None
+
+
+@pytest.fixture(scope="session")
+def certs(tmp_path_factory: pytest.TempPathFactory) -> Certs:
+    """One authority with: server (localhost, 127.0.0.1, ::1), elsewhere (another host), alice and bob (clients)."""
+    people = {
+        "server": ("localhost", "127.0.0.1", "::1"),
+        "elsewhere": ("elsewhere.example",),
+        "alice": ("alice", "localhost", "127.0.0.1", "::1"),
+        "bob": ("bob",),
+    }
+    return issue(tmp_path_factory.mktemp("certs"), people)
+
+
+@pytest.fixture(scope="session")
+def impostor_certs(tmp_path_factory: pytest.TempPathFactory) -> Certs:
+    """Another authority that nobody trusts, with the same names in its certificates."""
+    people = {"server": ("localhost", "127.0.0.1", "::1"), "alice": ("alice",)}
+    return issue(tmp_path_factory.mktemp("impostor"), people)
