@@ -11,12 +11,12 @@ from typing import Any
 
 import trustme
 
-import erps_gevent
+import erps_gevent.errors
 
 MS = 0.001  # seconds. Tests write their times in it: 5 * MS.
 
 ROOT = Path(__file__).resolve().parents[1]  # the repository: examples/ and README.md are below it
-PACKAGE = Path(erps_gevent.__file__).resolve().parent
+PACKAGE = Path(erps_gevent.errors.__file__).resolve().parent
 
 
 @dataclass(frozen=True)
