@@ -1,0 +1,93 @@
+"""The package as installed: its metadata, its face, and that each environment of tox tests what its name says."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import Distribution, distribution, version
+
+import pytest
+from gevent import config, get_hub
+from gevent.monkey import is_module_patched
+from packaging.requirements import Requirement
+from packaging.version import Version
+from support import PACKAGE, ROOT, run_python
+
+import erps_gevent
+
+RUNTIME = {"gevent", "greenlet", "cbor2", "packaging"}
+
+
+@pytest.fixture(scope="module")
+def installed() -> Distribution:
+    return distribution("erps_gevent")
+
+
+@pytest.fixture(scope="module")
+def requirements(installed):
+    return [Requirement(line) for line in installed.requires or ()]
+
+
+def test_the_version_has_one_source(installed):
+    assert installed.version == erps_gevent.__version__
+
+
+def test_the_changelog_knows_the_version():
+    assert f"## {erps_gevent.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_every_public_name_is_there_once():
+    names = erps_gevent.__all__
+    assert len(set(names)) == len(names)
+    assert [name for name in names if not hasattr(erps_gevent, name)] == []
+
+
+def test_the_package_says_it_is_typed():
+    assert (PACKAGE / "py.typed").exists()
+
+
+def test_four_packages_are_needed_at_run_time_and_no_more(requirements):
+    assert {one.name for one in requirements if one.marker is None} == RUNTIME
+
+
+def test_the_extras_are_demo_and_test(installed):
+    assert set(installed.metadata.get_all("Provides-Extra")) == {"demo", "test"}
+
+
+def test_the_command_is_installed(installed):
+    (command,) = installed.entry_points.select(group="console_scripts")
+    assert (command.name, command.value) == ("erps", "erps_gevent.cli:main")
+
+
+def test_importing_the_package_patches_nothing():
+    program = "import erps_gevent, gevent.monkey as m; print(sorted(m.saved))"
+    assert run_python("-c", program).stdout.strip() == "[]"
+
+
+def test_importing_the_package_starts_neither_hub_nor_thread():
+    program = (
+        "import erps_gevent, threading; from gevent._hub_local import get_hub_if_exists as hub;"
+        "print(hub(), threading.active_count())"
+    )
+    assert run_python("-c", program).stdout.strip() == "None 1"
+
+
+@pytest.mark.parametrize("module", ["socket", "ssl", "threading", "select", "subprocess"])
+def test_modules_are_patched_exactly_where_the_environment_says_so(module):
+    assert is_module_patched(module) == bool(os.environ.get("ERPS_TEST_PATCHED"))
+
+
+def test_the_loop_is_the_one_the_environment_names():
+    wanted = os.environ.get("ERPS_TEST_LOOP")
+    if wanted is None:
+        pytest.skip("no loop is asked for here; the libuv environment does")
+    assert wanted in type(get_hub().loop).__module__, config.loop
+
+
+@pytest.mark.parametrize("name", sorted(RUNTIME))
+def test_the_lowest_environment_has_the_declared_lower_bounds(requirements, name):
+    if not os.environ.get("ERPS_TEST_LOWEST"):
+        pytest.skip("this environment has the newest versions; mindeps has the lowest")
+    (requirement,) = [one for one in requirements if one.name == name and one.marker is None]
+    (bound,) = requirement.specifier
+    assert bound.operator == ">="
+    assert Version(version(name)) == Version(bound.version)
