@@ -1,0 +1,1 @@
+"""Processes, links, monitors and gen_servers on gevent. Knows no sockets."""

@@ -1,0 +1,210 @@
+"""What goes into a gen_server and what comes out: the answers of callbacks, reply addresses, and events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, ClassVar
+
+from gevent.hub import Hub, Waiter
+
+from erps_gevent.errors import CallExit, ConfigError, ErrorReply
+from erps_gevent.otp import bridge
+
+
+class _Word:
+    __slots__ = ("word",)
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def __repr__(self) -> str:
+        return self.word
+
+
+TIMEOUT = _Word("TIMEOUT")
+HIBERNATE = _Word("HIBERNATE")
+ABSENT = _Word("absent")
+
+
+@dataclass(frozen=True)
+class Continue:
+    """`then=Continue(x)`: `handle_continue(x)` runs before any queued message."""
+
+    argument: Any
+
+
+@dataclass(frozen=True)
+class IdleTimeout:
+    """`then=IdleTimeout(seconds)`: `handle_info(TIMEOUT)` unless a message comes first."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer a call with `value`."""
+
+    value: Any
+    then: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoReply:
+    """Answer nothing now; for a call, `from_.reply(value)` comes later."""
+
+    then: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the process with `reason`; a call gets `reply` if one is given, after `terminate` has run."""
+
+    reason: Any
+    reply: Any = ABSENT
+
+
+@dataclass(frozen=True, slots=True)
+class Ok:
+    """`init` is done."""
+
+    then: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """From `init`: there is to be no process, and that is no failure."""
+
+
+class From:
+    """The reply address of one call. Opaque; reply once, from any greenlet or thread, later replies are dropped."""
+
+    __slots__ = ("deadline", "done", "hub")
+    is_remote: ClassVar[bool] = False
+
+    def __init__(self, hub: Hub, deadline: float | None) -> None:
+        self.hub = hub
+        self.deadline = deadline
+        self.done = False
+
+    def reply(self, value: Any) -> None:
+        """Answer the call.
+
+        raises: EncodeError  the value cannot be sent to a remote caller, who gets the same as a ServerExit.
+        switch: may park when a remote caller does not read, for 5 s at the most.
+        """
+        self._answer(self._reply, value)
+
+    def fail(self, error: ErrorReply) -> None:
+        """Answer the call with an `ErrorReply`, which is raised in the caller."""
+        if not isinstance(error, ErrorReply):
+            raise ConfigError(f"fail() takes an ErrorReply, not {error!r}")
+        self._answer(self._fail, error)
+
+    def remaining(self) -> float | None:
+        """Seconds left of the caller's deadline, 0.0 when nobody waits any more; None if it waits for ever."""
+        if self.done:
+            return 0.0
+        return None if self.deadline is None else max(0.0, self.deadline - monotonic())
+
+    def _answer(self, how: Callable[[Any], None], what: Any) -> None:
+        if bridge.is_foreign(self.hub):
+            bridge.run_in(self.hub, self._answer, how, what)
+        elif not self.done:
+            self.done = True
+            how(what)
+
+    def _reply(self, value: Any) -> None:
+        raise NotImplementedError
+
+    def _fail(self, error: CallExit | ErrorReply) -> None:
+        raise NotImplementedError
+
+
+class LocalFrom(From):
+    """The reply address of a call from this Python process."""
+
+    __slots__ = ("waiter",)
+
+    def __init__(self, hub: Hub, deadline: float | None) -> None:
+        super().__init__(hub, deadline)
+        self.waiter: Waiter[Any] = Waiter(hub)
+
+    def _reply(self, value: Any) -> None:
+        self.hub.loop.run_callback(self.waiter.switch, value)
+
+    def _fail(self, error: CallExit | ErrorReply) -> None:
+        self.hub.loop.run_callback(self.waiter.throw, error)
+
+
+def reply(from_: From, value: Any) -> None:
+    """`from_.reply(value)`, as `GenServer.reply/2`."""
+    from_.reply(value)
+
+
+def is_remote(from_: From) -> bool:
+    """True if the caller is at the other end of a line."""
+    return from_.is_remote
+
+
+class Event:
+    """A message that a gen_server handles otherwise than by `handle_info`."""
+
+    __slots__ = ()
+
+    def deliver(self, server: Any) -> Any:
+        """Run the callback and return its answer."""
+        raise NotImplementedError
+
+
+class Call(Event):
+    __slots__ = ("from_", "request")
+
+    def __init__(self, request: Any, from_: From) -> None:
+        self.request = request
+        self.from_ = from_
+
+    def __repr__(self) -> str:
+        return f"call {self.request!r}"
+
+    def deliver(self, server: Any) -> Any:
+        return server.handle_call(self.request, self.from_)
+
+
+class Cast(Event):
+    __slots__ = ("request",)
+
+    def __init__(self, request: Any) -> None:
+        self.request = request
+
+    def __repr__(self) -> str:
+        return f"cast {self.request!r}"
+
+    def deliver(self, server: Any) -> Any:
+        return server.handle_cast(self.request)
+
+
+class Continuing(Event):
+    __slots__ = ("argument",)
+
+    def __init__(self, argument: Any) -> None:
+        self.argument = argument
+
+    def __repr__(self) -> str:
+        return f"continue {self.argument!r}"
+
+    def deliver(self, server: Any) -> Any:
+        return server.handle_continue(self.argument)
+
+
+class StopRequest(Event):
+    """The process is asked to stop: `stop(pid, reason)`, or its line is gone."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: Any) -> None:
+        self.reason = reason
+
+    def deliver(self, server: Any) -> Any:
+        return Stop(self.reason)
