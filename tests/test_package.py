@@ -41,6 +41,20 @@ def test_every_public_name_is_there_once():
     assert [name for name in names if not hasattr(erps_gevent, name)] == []
 
 
+def test_every_module_of_the_repository_is_shipped_and_nothing_else():
+    def modules(directory):
+        return {str(path.relative_to(directory)) for path in directory.rglob("*.py")}
+
+    assert modules(PACKAGE) == modules(ROOT / "erps_gevent"), "a missing __init__.py, or an old build/ to remove?"
+
+
+@pytest.mark.parametrize(
+    "directory", sorted({path.parent for path in PACKAGE.rglob("*.py")}), ids=lambda path: path.name
+)
+def test_every_directory_of_modules_is_a_package(directory):
+    assert (directory / "__init__.py").exists()
+
+
 def test_the_package_says_it_is_typed():
     assert (PACKAGE / "py.typed").exists()
 
