@@ -7,7 +7,7 @@ nothing else to run, or parking only this greenlet if it has a hub of its own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import gevent
 from gevent import getcurrent
@@ -26,10 +26,10 @@ def is_foreign(hub: Hub) -> bool:
     return bool(hub.thread_ident != get_ident())
 
 
-class _Job:
+class _Job(Generic[T]):
     """One function on its way into another hub, and its outcome on the way back."""
 
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], done: Callable[[], Any]) -> None:
+    def __init__(self, function: Callable[..., T], args: tuple[Any, ...], done: Callable[[], Any]) -> None:
         self.function = function
         self.args = args
         self.done = done
@@ -74,7 +74,7 @@ def run_in(hub: Hub, function: Callable[..., T], *args: Any) -> T:
         watcher.close()
 
 
-def _wait(hub: Hub, job: _Job, wait: Callable[[], Any]) -> Any:
+def _wait(hub: Hub, job: _Job[T], wait: Callable[[], Any]) -> T:
     hub.loop.run_callback_threadsafe(job.start)
     try:
         wait()
@@ -83,4 +83,4 @@ def _wait(hub: Hub, job: _Job, wait: Callable[[], Any]) -> Any:
         raise
     if job.error is not None:
         raise job.error
-    return job.value
+    return cast(T, job.value)

@@ -15,7 +15,7 @@ from erps_gevent.errors import BadReturn, CallExit, CallingSelf, CallTimeout, No
 from erps_gevent.otp import behaviour, bridge
 from erps_gevent.otp.messages import Call, Cast, LocalFrom, StopRequest
 from erps_gevent.otp.process import Pid, Process, current, whereis
-from erps_gevent.otp.reasons import NOPROC, NORMAL
+from erps_gevent.otp.reasons import NOPROC, NORMAL, kind_and_message
 
 TIMED_OUT = object()  # what an Alarm switches its waiter with
 
@@ -31,8 +31,7 @@ def exit_error(reason: Any, request: Any) -> CallExit:
     """What a caller gets when the server ended with `reason` before it answered."""
     if reason is NOPROC:
         return NoProc("the process is dead", reason=NOPROC, request=request)
-    kind = type(reason).__name__ if isinstance(reason, BaseException) else repr(reason)
-    message = str(reason) if isinstance(reason, BaseException) else ""
+    kind, message = kind_and_message(reason)
     kinds = BadReturn if isinstance(reason, BadReturn) else ServerExit
     text = f"the server ended before it answered: {describe(reason)}"
     error = kinds(text, reason=reason, request=request, kind=kind, message=message)

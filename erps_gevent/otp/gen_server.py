@@ -195,7 +195,8 @@ class Loop:
             process.register(name)
         if process.parent is not None:
             process.link(process.parent)
-        self.starter = waiter = Waiter()
+        waiter: Waiter[Any] = Waiter()
+        self.starter = waiter
         monitor = process.monitor(lambda reason: process.hub.loop.run_callback(waiter.switch, _start_error(process)))
         process.spawn(self.main)
         with Alarm(waiter, timeout):

@@ -45,7 +45,8 @@ class Inbox:
     def park(self, deadline: float | None) -> bool:
         """Park until something wakes this inbox; False when the deadline has passed."""
         if deadline is None:
-            self.parked = waiter = Waiter(self.hub)
+            waiter: Waiter[Any] = Waiter(self.hub)
+            self.parked = waiter
             try:
                 waiter.get()
             finally:

@@ -131,7 +131,7 @@ class Process:
         self.throws = 0
         self.rethrow: Any = None  # the timer that throws it again
         self.links: set[Process] = set()
-        self.monitors: dict[int, Callable[[Any], None]] = {}
+        self.monitors: dict[int, Callable[[Any], object]] = {}
         self.gateway: Gateway | None = None
         self.greenlet: gevent.Greenlet[..., None] | None = None
 
@@ -231,7 +231,7 @@ class Process:
         self.links.discard(other)
         other.links.discard(self)
 
-    def monitor(self, down: Callable[[Any], None]) -> int:
+    def monitor(self, down: Callable[[Any], object]) -> int:
         """Have `down(reason)` called once when this process ends; at once, with NOPROC, if it already has.
 
         down: runs in the ending process's greenlet; it must not park.

@@ -38,3 +38,39 @@ class Shutdown:
 def is_quiet(reason: object) -> bool:
     """True for the reasons that leave no crash report: normal, shutdown and Shutdown(x)."""
     return reason is NORMAL or reason is SHUTDOWN or isinstance(reason, Shutdown)
+
+
+_WORDS = {reason.word: reason for reason in (NORMAL, SHUTDOWN, KILL, KILLED, NOPROC)}
+
+
+def to_plain(reason: Any) -> list[Any] | None:
+    """An exit reason as plain data, to be sent; None for an exception, whose kind and message are sent instead."""
+    if isinstance(reason, BaseException):
+        return None
+    if isinstance(reason, _Reason):
+        return [reason.word]
+    if isinstance(reason, Shutdown):
+        return ["shutdown", reason.detail]
+    return ["value", reason]
+
+
+def from_plain(plain: Any) -> Any:
+    """The exit reason that `to_plain` made this of; None if it is nothing of the kind."""
+    if not isinstance(plain, list):
+        return None
+    if len(plain) == 1 and isinstance(plain[0], str):
+        return _WORDS.get(plain[0])
+    if len(plain) == 2:
+        return Shutdown(plain[1]) if plain[0] == "shutdown" else plain[1]
+    return None
+
+
+def kind_and_message(reason: Any) -> tuple[str, str]:
+    """An exit reason as a name to compare and a sentence to read."""
+    if isinstance(reason, BaseException):
+        return type(reason).__name__, str(reason)
+    if isinstance(reason, _Reason):
+        return reason.word, ""
+    if isinstance(reason, Shutdown):
+        return "shutdown", str(reason.detail)
+    return "exit", repr(reason)

@@ -1,0 +1,104 @@
+"""The options of servers, clients and daemons: their defaults, in one table each, and what is wrong with a bad one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from erps_gevent.errors import ConfigError
+from erps_gevent.otp.behaviour import Option, count, flag, number, one_of
+from erps_gevent.wire.packet import check_identifier, parse_version
+
+MEBIBYTE = 1024 * 1024
+
+
+def _identifier(name: str, value: Any) -> str:
+    try:
+        return check_identifier(value)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
+def _version(name: str, value: Any) -> tuple[int, int, int]:
+    try:
+        return parse_version(value)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
+def _versions(name: str, value: Any) -> SpecifierSet | None:
+    if value is None or isinstance(value, SpecifierSet):
+        return value
+    try:
+        return SpecifierSet(value)
+    except (InvalidSpecifier, TypeError, AttributeError):
+        raise ConfigError(f"{name} is a version specifier such as '~=1.0' or '>=1.2,<2', not {value!r}") from None
+
+
+def _compressed(name: str, value: Any) -> bool | int:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int) and 0 <= value <= 9:
+        return value
+    raise ConfigError(f"{name} is True, False or a zlib level from 0 to 9, not {value!r}")
+
+
+def _restart(name: str, value: Any) -> str:
+    return one_of("permanent", "transient", "temporary")(name, value)
+
+
+def _shutdown(name: str, value: Any) -> Any:
+    if value in ("brutal_kill", "infinity"):
+        return value
+    try:
+        return number(0)(name, value)
+    except ConfigError:
+        raise ConfigError(f"{name} is seconds, 'brutal_kill' or 'infinity', not {value!r}") from None
+
+
+def _anything(_name: str, value: Any) -> Any:
+    return value
+
+
+CHILD = {
+    "id": Option(None, _anything),
+    "restart": Option(None, _restart),
+    "shutdown": Option(5.0, _shutdown),
+}
+
+BOTH = {
+    "identifier": Option("", _identifier),
+    "safe": Option(True, flag),
+    "compressed": Option(False, _compressed),
+    "codec": Option("cbor", one_of("cbor")),
+    "max_size": Option(16 * MEBIBYTE, count(1)),
+    "max_pending": Option(1000, count(1)),
+    "dead_after": Option(60.0, number(0.001, none=True)),
+    "send_timeout": Option(30.0, number(0.001)),
+}
+
+SERVER = {
+    **CHILD,
+    **BOTH,
+    "versions": Option(None, _versions),
+    "expose_tracebacks": Option(False, flag),
+}
+
+CLIENT = {
+    **CHILD,
+    **BOTH,
+    "version": Option((0, 0, 0), _version),
+    "keepalive": Option(25.0, number(0.001, none=True)),
+    "reconnect": Option(60.0, number(0.001)),
+    "heal": Option(True, flag),
+    "hub": Option("auto", one_of("auto", "here", "thread")),
+    "max_pushes": Option(1000, count(1)),
+    "connect_timeout": Option(5.0, number(0.001, none=True)),
+}
+
+DAEMON = {
+    "max_connections": Option(10_000, count(1)),
+    "max_handshakes": Option(1000, count(1)),
+    "handshake_timeout": Option(5.0, number(0.001)),
+}

@@ -1,0 +1,227 @@
+"""What is on its way out of one connection.
+
+    write(frame) ──▶ first of this turn of the loop? ─ yes ─▶ sealed and sent at once
+                          │ no
+                          ▼
+                     queue ── at the end of the turn ──▶ joined, sealed (TLS), sent
+                                                             │ the socket is full
+                                                             ▼
+                                               `sealed`, finished by the write watcher
+
+Writing what leaves in one turn together is worth more than anything else on this path. Bytes given to the outbox belong
+to it: a frame is dropped only while no byte of it has been sealed, and a begun one is always finished, whoever has been
+killed meanwhile. Everything here runs without parking, but for `wait_for_room`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from gevent.hub import Hub, Waiter
+
+from erps_gevent.errors import CallTimeout, Disconnected
+from erps_gevent.transport.tcp import SEAL_SIZE, Stream
+
+HIGH_WATER = 1024 * 1024  # bytes queued, above which writers wait for room
+BATCH = 128 * 1024  # bytes sealed in one go; what is sealed can no longer be taken back
+
+# One frame in the queue; emptied when it is taken back.
+Entry = list[bytes]
+
+
+class Outbox:
+    """The way out of one connection.
+
+    stream:       where it goes.
+    send_timeout: seconds without a byte taken by the peer, after which the line counts as lost.
+    failed:       called once, in the hub, with the error that ended the outbox.
+    """
+
+    __slots__ = (
+        "_batch_due",
+        "_begun",
+        "_failed",
+        "_hub",
+        "_patience",
+        "_queue",
+        "_sealed",
+        "_send_timeout",
+        "_stream",
+        "_waiters",
+        "_watcher",
+        "corked",
+        "error",
+        "size",
+    )
+
+    def __init__(self, hub: Hub, stream: Stream, send_timeout: float, failed: Callable[[Exception], Any]) -> None:
+        self._hub = hub
+        self._stream = stream
+        self._send_timeout = send_timeout
+        self._failed = failed
+        self._queue: deque[Entry] = deque()
+        self._sealed = memoryview(b"")
+        self._begun = memoryview(b"")
+        self._batch_due = False
+        self._waiters: list[Waiter[Any]] = []
+        self._watcher: Any = None
+        self._patience: Any = None
+        self.size = 0
+        self.corked = False
+        self.error: Exception | None = None
+
+    def write(self, frame: bytes) -> Entry | None:
+        """Take `frame`; return the entry to `take_back` it by, or None if it has begun to leave.
+
+        raises: Disconnected  the outbox is closed.
+        """
+        if self.error is not None:
+            raise Disconnected(f"the line is down: {self.error}", reason="disconnected") from self.error
+        if self._batch_due or self._sealed or self._begun or self.corked:
+            entry = [frame]
+            self._queue.append(entry)
+            self.size += len(frame)
+            return entry
+        self._batch_due = True
+        self._hub.loop.run_callback(self._end_of_turn)
+        self._send(frame)
+        return None
+
+    def take_back(self, entry: Entry | None) -> bool:
+        """Drop a frame if no byte of it has been sealed; True if it was dropped."""
+        if entry and entry[0]:
+            self.size -= len(entry[0])
+            entry[0] = b""
+            return True
+        return False
+
+    def uncork(self, first: bytes) -> None:
+        """Send `first`, then what was written while `corked`."""
+        self.corked = False
+        self._queue.appendleft([first])
+        self.size += len(first)
+        self.flush()
+
+    def wait_for_room(self, deadline: float | None, above: int = HIGH_WATER) -> None:
+        """Park while more than `above` bytes wait.
+
+        raises: CallTimeout   no room by the deadline; nothing was sent.
+                Disconnected  the outbox closed meanwhile.
+        """
+        while self.size > above and self.error is None:
+            waiter: Waiter[Any] = Waiter(self._hub)
+            self._waiters.append(waiter)
+            timer = None
+            if deadline is not None:
+                # libuv has millisecond timers and warns below them.
+                timer = self._hub.loop.timer(max(deadline - monotonic(), 0.001))
+                timer.start(waiter.switch, True)
+            try:
+                late = waiter.get()
+            finally:
+                if timer is not None:
+                    timer.close()
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
+            if late:
+                raise CallTimeout("the peer is not reading: no room to send in time", reason="timeout")
+
+    def flush(self) -> None:
+        """Send what is queued, as far as the socket takes it."""
+        self._send_begun()
+        while self._queue and not self._sealed and self.error is None and not self.corked:
+            self._send(self._next_batch())
+        if self._waiters and (self.size <= HIGH_WATER or self.error is not None):
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                self._hub.loop.run_callback(waiter.switch, False)
+
+    def close(self, error: Exception) -> None:
+        """Drop everything. What is written from now on raises `error` as the cause of a Disconnected."""
+        self.error = self.error or error
+        self._queue.clear()
+        self._sealed = self._begun = memoryview(b"")
+        self.size = 0
+        self._stop_watching()
+        self.flush()
+
+    def _end_of_turn(self) -> None:
+        self._batch_due = False
+        if self._queue:
+            self.flush()
+
+    def _next_batch(self) -> bytes:
+        frames = []
+        size = 0
+        while self._queue and size < BATCH:
+            entry = self._queue.popleft()
+            size += len(entry[0])
+            frames.append(entry[0])
+            entry[0] = b""
+        self.size -= size
+        return frames[0] if len(frames) == 1 else b"".join(frames)
+
+    def _send(self, data: bytes) -> None:
+        """Seal `data` and send as much as the socket takes; the write watcher finishes the rest."""
+        begun = len(data) > SEAL_SIZE
+        if begun:
+            self._begun = memoryview(data)[SEAL_SIZE:]
+            self.size += len(self._begun)
+            data = memoryview(data)[:SEAL_SIZE]  # type: ignore[assignment]
+        try:
+            sealed = self._stream.seal(data)
+            taken = self._stream.send(sealed)
+        except Disconnected as error:
+            self._fail(error)
+            return
+        if taken < len(sealed):
+            self._sealed = memoryview(sealed)[taken:]
+            self.size += len(self._sealed)
+            self._watch()
+        elif begun:
+            self._send_begun()
+
+    def _send_begun(self) -> None:
+        """Go on with a frame that is larger than what is sealed in one go."""
+        while self._begun and not self._sealed and self.error is None:
+            piece, self._begun = self._begun[:SEAL_SIZE], self._begun[SEAL_SIZE:]
+            self.size -= len(piece)
+            self._send(piece)  # type: ignore[arg-type]
+
+    def _watch(self) -> None:
+        if self._watcher is None:
+            self._watcher = self._hub.loop.io(self._stream.fileno(), 2)
+            self._patience = self._hub.loop.timer(self._send_timeout, self._send_timeout)
+            self._watcher.start(self._writable)
+            self._patience.start(self._out_of_patience)
+
+    def _stop_watching(self) -> None:
+        if self._watcher is not None:
+            self._watcher.close()
+            self._patience.close()
+            self._watcher = self._patience = None
+
+    def _writable(self) -> None:
+        try:
+            taken = self._stream.send(self._sealed)
+        except Disconnected as error:
+            self._fail(error)
+            return
+        if taken:
+            self._patience.again(self._out_of_patience)
+        self._sealed = self._sealed[taken:]
+        self.size -= taken
+        if not self._sealed:
+            self._stop_watching()
+            self.flush()
+
+    def _out_of_patience(self) -> None:
+        self._fail(Disconnected(f"the peer took nothing for {self._send_timeout:g} s", reason="timeout", sent=True))
+
+    def _fail(self, error: Exception) -> None:
+        if self.error is None:
+            self.close(error)
+            self._failed(error)
