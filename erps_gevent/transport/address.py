@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -206,8 +208,15 @@ def subject_of(certificate: Mapping[str, Any]) -> str:
 
 
 def names_in(certificate: Mapping[str, Any]) -> tuple[str, ...]:
-    """The values of subjectAltName, without their kinds."""
-    return tuple(str(value) for _, value in certificate.get("subjectAltName", ()))
+    """The values of subjectAltName, without their kinds; IP addresses as they are commonly written."""
+    return tuple(_named(kind, value) for kind, value in certificate.get("subjectAltName", ()))
+
+
+def _named(kind: str, value: Any) -> str:
+    # OpenSSL writes 0:0:0:0:0:0:0:1; what is no address after all stays as it is.
+    with suppress(ValueError):
+        return str(ip_address(value)) if kind == "IP Address" else str(value)
+    return str(value)
 
 
 def _escaped(value: str) -> str:

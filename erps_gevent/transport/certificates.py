@@ -108,7 +108,7 @@ class Credentials:
         if self.ca is not None:
             _load_authorities(context, self.ca)
         if self.cert is not None:
-            _load_own(context, self.cert, self.key, self._password)
+            load_own(context, self.cert, self.key, self._password)
 
 
 def _mark(source: Source | None) -> tuple[int, int, int] | None:
@@ -154,7 +154,8 @@ def _load_authorities(context: SSLContext, ca: Source) -> None:
         raise ConfigError(f"ca={shown(ca)} holds a damaged certificate: {exc}") from exc
 
 
-def _load_own(context: SSLContext, cert: Source, key: Source | None, password: Password | None) -> None:
+def load_own(context: ssl.SSLContext, cert: Source, key: Source | None, password: Password | None) -> None:
+    """Have `context` present `cert`. raises: ConfigError"""
     asked = False
 
     def answer() -> str | bytes:
