@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast
 
 import gevent
-from gevent import getcurrent
-from gevent.hub import Hub, get_hub
+from gevent._hub_local import get_hub_if_exists  # get_hub() would make one in every thread that calls
+from gevent.hub import Hub
 from gevent.monkey import get_original
 
 T = TypeVar("T")
@@ -60,16 +60,17 @@ def run_in(hub: Hub, function: Callable[..., T], *args: Any) -> T:
     """Run `function(*args)` in a greenlet of `hub`, which another thread runs, and return what it returns.
 
     raises: whatever the function raises.
-    switch: parks this greenlet if its thread has other greenlets to run, else the thread. An interrupt here
+    switch: parks this greenlet if its thread has a hub, so that the other greenlets run; else the thread. An interrupt here
             (KeyboardInterrupt, kill, gevent.Timeout) kills the greenlet over there.
     """
-    if getcurrent().parent is None:
+    mine = get_hub_if_exists()
+    if mine is None:
         lock = _allocate_lock()
         lock.acquire()
         return _wait(hub, _Job(function, args, lock.release), lock.acquire)
-    watcher = get_hub().loop.async_()
+    watcher = mine.loop.async_()
     try:
-        return _wait(hub, _Job(function, args, watcher.send), lambda: get_hub().wait(watcher))
+        return _wait(hub, _Job(function, args, watcher.send), lambda: mine.wait(watcher))
     finally:
         watcher.close()
 
