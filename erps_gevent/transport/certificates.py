@@ -78,8 +78,7 @@ class Credentials:
         except ConfigError as exc:
             if held is None:
                 raise
-            if stamp != self._failed:
-                log.warning("renewed certificates are not usable, keeping those in use: %s", exc)
+            log.warning("renewed certificates are not usable, keeping those in use: %s", exc)
             self._failed = stamp
             return held[1]
         self._contexts[server_side] = stamp, made

@@ -15,7 +15,7 @@ from erps_gevent.errors import Disconnected, ProtocolError
 from erps_gevent.transport.address import Peer, names_in, subject_of
 from erps_gevent.transport.reasons import handshake_failed, tls_lost
 from erps_gevent.transport.sockets import Deadline, PlainSocket, plain, wait
-from erps_gevent.transport.tcp import READ_SIZE, Stream
+from erps_gevent.transport.tcp import READ_SIZE, SEAL_SIZE, Stream
 
 RECORD_SIZE = 16 * 1024  # bytes: the most plaintext in one TLS record
 LINGER = 1.0  # seconds in which a refused client may read why
@@ -121,6 +121,9 @@ class TlsStream(Stream):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def seal(self, data: bytes | memoryview) -> bytes:
+        if len(data) > SEAL_SIZE:
+            whole = memoryview(data)
+            return b"".join(self.seal(whole[at : at + SEAL_SIZE]) for at in range(0, len(data), SEAL_SIZE))
         try:
             if data:
                 self._tls.write(data)

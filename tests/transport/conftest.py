@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from transport.lines import VERSIONS, Authority, Ends, Place, limited
 
+from erps_gevent.transport import sockets
 from erps_gevent.transport.tcp import Tcp, Transport
 from erps_gevent.transport.tls import OneWayTls, Tls
 
@@ -70,3 +71,14 @@ def pairs(authority: Authority) -> dict[str, tuple[Transport, Transport]]:
     for version in VERSIONS:
         made[version] = limited(authority, version, True), limited(authority, version, False)
     return made
+
+
+@pytest.fixture
+def trickle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every socket from now on is read one byte at a time."""
+
+    class Socket(sockets.PlainSocket):
+        def recv(self, size: int, flags: int = 0) -> bytes:
+            return super().recv(1)
+
+    monkeypatch.setattr(sockets, "PlainSocket", Socket)

@@ -210,12 +210,18 @@ def test_a_context_is_made_once_while_nothing_changes(files):
     assert made.context(server_side=True) is not made.context(server_side=False)
 
 
+def replace(file, content):
+    """As those who renew certificates do it: the file is another one, whatever the clock's grain."""
+    file.with_name("new").write_bytes(content)
+    file.with_name("new").rename(file)
+
+
 def test_renewed_files_are_loaded(files, authority):
     made = credentials(**files)
     before = made.context(server_side=True)
     renewed = authority.issued("localhost")
-    files["cert"].write_bytes(renewed["cert"])
-    files["key"].write_bytes(renewed["key"])
+    replace(files["cert"], renewed["cert"])
+    replace(files["key"], renewed["key"])
     assert made.context(server_side=True) is not before
 
 
@@ -223,13 +229,13 @@ def test_a_renewal_that_cannot_be_loaded_keeps_the_old_and_warns_once(files, aut
     made = credentials(**files)
     before = made.context(server_side=True), made.context(server_side=False)
     renewed = authority.issued("localhost")
-    files["cert"].write_bytes(renewed["cert"])
+    replace(files["cert"], renewed["cert"])
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             assert (made.context(server_side=True), made.context(server_side=False)) == before
     (record,) = caplog.records
     assert "renewed certificates are not usable, keeping those in use: key=" in record.getMessage()
-    files["key"].write_bytes(renewed["key"])
+    replace(files["key"], renewed["key"])
     assert made.context(server_side=True) not in before
 
 

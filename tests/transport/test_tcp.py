@@ -152,6 +152,13 @@ def test_a_forked_child_that_abandons_its_copy_does_not_disturb_the_parent(line)
     assert receive(near, 7) == b"so am I"
 
 
+def test_an_abandoned_line_is_closed_in_this_process(line):
+    near, _ = line
+    near.abandon()
+    near.abandon()
+    assert near.fileno() == -1
+
+
 def test_a_stream_prints_its_peer(line, place):
     near, _ = line
     assert repr(near) == f"<Stream {place.address} fd={near.fileno()}>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import struct
 from datetime import datetime, timedelta, timezone
 from time import monotonic
 
@@ -113,10 +114,11 @@ def test_one_way_tls_knows_nothing_of_the_client(place, ends, pairs):
     assert far.peer.subject is None
 
 
-def test_a_host_name_is_compared_with_the_certificate(places, ends, server_tls, client_tls):
-    place = places()
-    near, _ = ends.line(place, server_tls, client_tls)
-    assert near.peer.address == ("127.0.0.1", place.address.port)
+@pytest.mark.parametrize(("kind", "host"), [("ipv4", "127.0.0.1"), ("ipv6", "::1")])
+def test_an_address_in_figures_is_compared_with_the_certificate(places, ends, server_tls, client_tls, kind, host):
+    near, _ = ends.line(places(kind), server_tls, client_tls)
+    assert near.peer.address[0] == host
+    assert host in near.peer.sans
 
 
 def test_a_server_under_another_name_is_refused_with_its_names(meet, authority, client_tls, version):
@@ -291,6 +293,13 @@ def test_a_client_that_trickles_is_dropped_in_time(place, server_tls):
     assert isinstance(failure, Disconnected)
 
 
+def test_a_client_that_speaks_too_late_is_dropped(place, server_tls):
+    with place.raw() as late:
+        late.sendall(b"\x16\x03\x01")
+        failure = place.accepting(server_tls, 0.0).get(timeout=PATIENCE)
+    assert said(failure, "handshake_timeout", "not done in 0 s")
+
+
 def test_a_silent_server_is_given_up_in_time(place, client_tls):
     began = monotonic()
     with pytest.raises(Disconnected) as caught:
@@ -366,6 +375,51 @@ def test_a_client_that_speaks_erps_in_clear_can_be_answered(place, ends, server_
     assert receive(near, 20) == b"this port speaks TLS"
 
 
+def test_erps_in_clear_is_known_by_its_first_bytes_however_they_come(place, server_tls, trickle):
+    accepting = place.accepting(server_tls)
+    with place.raw() as client:
+        client.sendall(b"erps\0\0\0\0\0")
+        failure = accepting.get(timeout=PATIENCE)
+    assert isinstance(failure, PlaintextPeer)
+    failure.stream.close()
+
+
+def test_a_client_that_resets_after_nonsense_is_reported_for_the_nonsense(place, server_tls):
+    accepting = place.accepting(server_tls)
+    with place.raw() as client:
+        client.setsockopt(green.SOL_SOCKET, green.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(b"\x16\x03\x01\x00\x05hello")
+    assert said(accepting.get(timeout=PATIENCE), "tls", "the TLS handshake with 127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("failures", "reason"),
+    [([BlockingIOError()], None), ([BlockingIOError()] * 1000, "handshake_timeout"), ([BrokenPipeError()], "reset")],
+)
+def test_a_handshake_writes_when_there_is_room(place, ends, client_tls, server_tls, monkeypatch, failures, reason):
+    left = list(failures)
+
+    class Socket(sockets.PlainSocket):
+        def send(self, data):
+            if left:
+                raise left.pop()
+            return super().send(data)
+
+    def wait(sock, writable, seconds):
+        return len(left) < 900 if writable else original(sock, writable, seconds)
+
+    original = sockets.wait
+    monkeypatch.setattr("erps_gevent.transport.tls_stream.wait", wait)
+    accepting = place.accepting(server_tls)
+    monkeypatch.setattr(sockets, "PlainSocket", Socket)
+    outcome = attempt(lambda: client_tls.connect(place.address, PATIENCE))
+    if reason is None:
+        ends.keep(outcome)
+        ends.keep(accepting.get(timeout=PATIENCE))
+    else:
+        assert said(outcome, reason)
+
+
 def test_a_client_that_hangs_up_says_so(place, server_tls):
     accepting = place.accepting(server_tls)
     place.raw().close()
@@ -402,16 +456,13 @@ def test_a_ready_context_is_used(place, ends, authority, server_tls, module):
 
 
 @pytest.mark.parametrize("module", ["stdlib", "gevent"])
-def test_a_ready_context_may_choose_by_the_name_that_is_dialled(place, ends, authority, client_tls, module):
+def test_a_ready_context_may_choose_by_the_name_that_is_dialled(place, ends, authority, module):
     kind = get_original("ssl", "SSLContext") if module == "stdlib" else green_ssl.SSLContext
     names = []
     context = kind(ssl.PROTOCOL_TLS_SERVER)
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(cadata=authority.pem.decode())
     load_own(context, *authority.issued("localhost").values(), None)
     context.sni_callback = lambda tls, name, ignored: names.append(name)
-    client = authority.tls("client", server_hostname="localhost")
-    ends.line(place, Tls(context=context), client)
+    ends.line(place, OneWayTls(context=context), authority.tls("client", server_hostname="localhost"))
     assert names == ["localhost"]
 
 
@@ -500,7 +551,8 @@ def test_renewed_certificates_reach_new_handshakes_and_leave_old_lines_alone(
 ):
     def renew(*names):
         for name, content in authority.issued(*names).items():
-            (tmp_path / name).write_bytes(content)
+            (tmp_path / "new").write_bytes(content)
+            (tmp_path / "new").rename(tmp_path / name)
 
     renew("old.example", "127.0.0.1")
     server = Tls(ca=authority.pem, cert=tmp_path / "cert", key=tmp_path / "key")

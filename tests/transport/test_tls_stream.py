@@ -14,7 +14,6 @@ from support import MS
 from transport.lines import KINDS, PATIENCE, VERSIONS, receive, send, send_sealed
 
 from erps_gevent.errors import Disconnected
-from erps_gevent.transport import sockets
 from erps_gevent.transport.tcp import READ_SIZE, SEAL_SIZE, Tcp
 from erps_gevent.transport.tls import PlaintextPeer
 from erps_gevent.transport.tls_stream import RECORD_SIZE
@@ -25,17 +24,6 @@ MIB = 1024 * 1024
 @pytest.fixture(params=VERSIONS)
 def line(request, place, ends, pairs):
     return ends.line(place, *pairs[request.param])
-
-
-@pytest.fixture
-def trickle(monkeypatch):
-    """Every socket from now on is read one byte at a time."""
-
-    class Socket(sockets.PlainSocket):
-        def recv(self, size):
-            return super().recv(1)
-
-    monkeypatch.setattr(sockets, "PlainSocket", Socket)
 
 
 @pytest.mark.parametrize("name", VERSIONS)
@@ -77,6 +65,26 @@ def test_what_came_with_the_handshake_is_there_without_waiting(place, ends, pair
     near.send(near.seal(b"hello"))
     far = ends.keep(accepting.get(timeout=PATIENCE))
     assert receive(far, 5) == b"hello"
+
+
+def test_half_of_what_came_with_the_handshake_is_none_and_then_whole(place, ends, pairs):
+    server, client = pairs["TLSv1.3"]
+    accepting = place.accepting(server)
+    near = ends.keep(client.connect(place.address, PATIENCE))
+    sealed = near.seal(b"hello")
+    near.send(sealed[:10])
+    far = ends.keep(accepting.get(timeout=PATIENCE))
+    assert far.receive() is None
+    near.send(sealed[10:])
+    assert receive(far, 5) == b"hello"
+
+
+def test_what_is_sealed_at_once_arrives_whole_whatever_its_size(line):
+    near, far = line
+    data = os.urandom(3 * SEAL_SIZE + 1)
+    sender = gevent.spawn(send_sealed, near, near.seal(data))
+    assert receive(far, len(data)) == data
+    sender.get(timeout=PATIENCE)
 
 
 def test_a_record_in_two_pieces_is_none_and_then_whole(line):
