@@ -21,6 +21,7 @@ LAYERS = (
     {"options", "outbox"},
     {"connection"},
     {"server", "healing"},
+    {"lifeline", "lines"},
     {"daemon", "client"},
     {"pool"},
     {"certs", "testing", "integrations"},
@@ -28,7 +29,7 @@ LAYERS = (
     {"cli"},
 )
 # Arrows upwards that are meant: hub="thread" is a leaf, which the client opens when it is asked for.
-DOORS = {("client", "integrations.threads")}
+DOORS = {("lifeline", "integrations.threads")}
 ROOT = "__init__"  # the package root: it imports the faces, and nobody inside imports it
 
 PURE = {"gevent", "greenlet", "socket", "select", "selectors", "ssl", "threading", "time", "logging", "asyncio"}
