@@ -181,7 +181,18 @@ class RemoteFrom(From):
 class ServerConnection(Connection[ServerSession]):
     """The server's end: the inbox of a server process, merging its mailbox and its packets, taking turns."""
 
-    __slots__ = ("arrived", "calls", "calls_served", "events", "line_first", "max_pending", "served", "turn_ends")
+    __slots__ = (
+        "arrived",
+        "calls",
+        "calls_served",
+        "early",
+        "events",
+        "first",
+        "line_first",
+        "max_pending",
+        "served",
+        "turn_ends",
+    )
 
     def __init__(self, stream: Stream, session: ServerSession, send_timeout: float, max_pending: int) -> None:
         super().__init__(stream, session, send_timeout)
@@ -193,8 +204,10 @@ class ServerConnection(Connection[ServerSession]):
         self.arrived = monotonic()
         self.served = 0
         self.turn_ends = 0.0
-        # Nothing may overtake the welcome, and init may push.
+        # Nothing may overtake the welcome, and init may push; if it fails, those pushes are not sent.
         self.outbox.corked = True
+        self.first = b""
+        self.early: list[Entry | None] = []
 
     def next(self, deadline: float | None = None) -> Any:
         """The next event: from the line and the mailbox in turns. None when the deadline has passed. Parks."""
@@ -305,7 +318,9 @@ class ServerConnection(Connection[ServerSession]):
             raise Disconnected(f"the line is down: {self.cause}", reason="disconnected") from self.cause
         if self.outbox.size > HIGH_WATER:
             self.outbox.wait_for_room(None if timeout is None else monotonic() + timeout)
-        self.outbox.write(self.session.push(message))
+        entry = self.outbox.write(self.session.push(message))
+        if self.outbox.corked:
+            self.early.append(entry)
 
     def await_hello(self, deadline: float) -> None:
         """Wait for the client to say who it is. Parks.
@@ -319,8 +334,15 @@ class ServerConnection(Connection[ServerSession]):
         if self.cause is not None:
             raise self.cause
 
+    def prepare(self, keepalive: float | None) -> None:
+        """Let this end speak, so that init can push. What it says waits for `welcome`."""
+        self.first = self.session.welcome(keepalive, self.max_pending)
+
     def welcome(self, keepalive: float | None) -> None:
-        self.outbox.uncork(self.session.welcome(keepalive, self.max_pending))
+        if not self.first:
+            self.prepare(keepalive)
+        self.early.clear()
+        self.outbox.uncork(self.first)
         self.wake()
 
     def goaway(self) -> None:
@@ -331,6 +353,8 @@ class ServerConnection(Connection[ServerSession]):
     def say_farewell(self, error: ErpsError) -> None:
         """Tell the client why the line ends, and end it. Parks."""
         self.outbox.corked = False
+        for entry in self.early:
+            self.outbox.take_back(entry)
         if self.session.state is State.CLOSED or self.outbox.error is not None:
             self.drop()
         else:

@@ -95,6 +95,7 @@ def start_on(
     process = Process(connection, server.__name__)
     instance = server.__new__(server)
     instance._connection = connection
+    connection.prepare(None)
     Loop(process, instance, args, kwargs).start(None, None)
     return process
 

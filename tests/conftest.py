@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from faces import HUBS, KINDS, House, wire
 from hypothesis import settings
 from support import Certs, issue
 
@@ -40,3 +42,31 @@ def impostor_certs(tmp_path_factory: pytest.TempPathFactory) -> Certs:
     """Another authority that nobody trusts, with the same names in its certificates."""
     people = {"server": ("localhost", "127.0.0.1", "::1"), "alice": ("alice",)}
     return issue(tmp_path_factory.mktemp("impostor"), people)
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """What both ends speak: TCP, two-way TLS 1.2, two-way TLS 1.3."""
+    return str(request.param)
+
+
+@pytest.fixture(params=HUBS)
+def hub(request: pytest.FixtureRequest) -> str:
+    """Where a client's socket lives."""
+    return str(request.param)
+
+
+@pytest.fixture
+def house(kind: str, certs: Certs) -> Iterator[House]:
+    """Daemons and clients over each kind of line."""
+    made = House(wire(kind, certs))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def plain_house(certs: Certs) -> Iterator[House]:
+    """Daemons and clients over TCP, for what does not depend on the line."""
+    made = House(wire("tcp", certs))
+    yield made
+    made.close()

@@ -1,0 +1,298 @@
+"""What a client keeps while it is open: its process and the healer of its line.
+
+The handle refers to its Lifeline; the Lifeline, and the process's loop, hold the handle only weakly, so that a
+forgotten client can close itself. Everything here runs in the client's hub.
+"""
+
+from __future__ import annotations
+
+import weakref
+from time import monotonic
+from typing import Any
+
+from gevent import getcurrent
+from gevent.hub import Hub, get_hub
+from gevent.lock import Semaphore
+from gevent.monkey import get_original, is_module_patched
+
+from erps_gevent.connection import ClientConnection
+from erps_gevent.errors import CallExit, Disconnected, Exit, Overloaded
+from erps_gevent.healing import Healer, State
+from erps_gevent.otp import behaviour
+from erps_gevent.otp.gen import describe
+from erps_gevent.otp.gen_server import GenServer, Loop
+from erps_gevent.otp.inbox import Inbox
+from erps_gevent.otp.messages import Event, StopRequest
+from erps_gevent.otp.process import Process
+from erps_gevent.otp.reasons import NORMAL
+from erps_gevent.transport.address import Peer
+from erps_gevent.wire.packet import Stamp
+from erps_gevent.wire.session import ClientSession
+
+_allocate_lock = get_original("_thread", "allocate_lock")
+_choosing = _allocate_lock()
+_check_timeout = behaviour.number(0, none=True)
+
+CLOSED = "closed: this client was closed for good; make a new one"
+BYE_TIMEOUT = 2.0  # seconds that close() waits for the server to have read our bye
+
+
+class _Connected(Event):
+    __slots__ = ("peer",)
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+
+    def deliver(self, server: Any) -> Any:
+        return server.handle_connect(self.peer)
+
+
+class _Lost(Event):
+    __slots__ = ("error",)
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def deliver(self, server: Any) -> Any:
+        return server.handle_disconnect(self.error)
+
+
+class _Pushed(Event):
+    __slots__ = ("message",)
+
+    def __init__(self, message: Any) -> None:
+        self.message = message
+
+    def deliver(self, server: Any) -> Any:
+        server._lifeline.pushes_waiting -= 1
+        return server.handle_push(self.message)
+
+
+class ClientLoop(Loop):
+    """The loop of a client's process, which keeps the handle alive only while a callback runs.
+
+    owner: the client itself if it was started as an OTP process, which nobody else refers to.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        client: GenServer,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        owner: GenServer | None,
+    ) -> None:
+        super().__init__(process, client, args, kwargs)
+        self.weak = weakref.ref(client)
+        self.instance = owner  # type: ignore[assignment]
+
+    def server(self) -> GenServer:
+        client = self.weak()
+        if client is None:
+            raise Exit(NORMAL)
+        return client
+
+
+class Lifeline:
+    """What a client keeps while it is open: its process, and the healer of its line. Everything runs in `hub`."""
+
+    def __init__(
+        self,
+        client: GenServer,
+        target: Any,
+        transport: Any,
+        chosen: dict[str, Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.client = weakref.ref(client)
+        self.target = target
+        self.transport = transport
+        self.chosen = chosen
+        self.init = args, kwargs
+        self.label = type(client).__name__
+        self.stamp = Stamp(chosen["version"], chosen["identifier"])
+        self.hub: Hub | None = None
+        self.in_thread = False
+        self.process: Process | None = None
+        self.healer: Healer | None = None
+        self.closed = False
+        self.pushes_waiting = 0
+        self.pushes = 0
+        self.line: ClientConnection | None = None  # the newest
+        self.late = 0  # replies that came too late, on the lines before it
+        self._starting = Semaphore(1)
+
+    def choose_hub(self) -> Hub | None:
+        """Decide, once, which hub owns the socket. None if it will never be needed: the client is closed."""
+        with _choosing:
+            if self.hub is None and not self.closed:
+                wanted = self.chosen["hub"]
+                cooperative = is_module_patched("threading") or getcurrent().parent is not None
+                self.in_thread = wanted == "thread" or (wanted == "auto" and not cooperative)
+                if self.in_thread:
+                    from erps_gevent.integrations.threads import hub_thread
+
+                    self.hub = hub_thread()
+                else:
+                    self.hub = get_hub()
+            return self.hub
+
+    def begin(
+        self, parent: Process | None = None, name: str | None = None, timeout: float | None = None, owner: Any = None
+    ) -> Healer:
+        """Start the process, and then the dialling; once. Parks until init has returned.
+
+        raises: StartError, StartIgnored, AlreadyStarted  as GenServer.start.
+                Disconnected  the client is closed.
+        """
+        with self._starting:
+            if self.healer is not None:
+                return self.healer
+            client = self.client()
+            if self.closed or client is None:
+                raise Disconnected(CLOSED, reason="closed")
+            self.process = Process(Inbox(), self.label, parent)
+            ClientLoop(self.process, client, *self.init, owner).start(name, timeout)
+            del client
+            self.process.gateway = self
+            self.healer = Healer(
+                f"{self.label} of {self.target}",
+                self.dial,
+                self.connected,
+                self.disconnected,
+                reconnect=self.chosen["reconnect"],
+                heal=self.chosen["heal"],
+            )
+            self._started(self.healer, self.process)
+            return self.healer
+
+    def _started(self, healer: Healer, process: Process) -> None:
+        if self.closed:
+            # By somebody else, while init ran.
+            healer.close(CLOSED)
+            process.send(StopRequest(NORMAL))
+        else:
+            healer.open()
+        process.monitor(self.process_ended)
+
+    def open(self) -> None:
+        healer = self.healer or self.begin()
+        healer.open()
+
+    def call(self, request: Any, timeout: float | None = 5.0, wait: bool = False) -> Any:
+        _check_timeout("timeout", timeout)
+        deadline = None if timeout is None else monotonic() + timeout
+        try:
+            healer = self.healer or self.begin()
+            line = healer.line
+            # A line that is up and has room, which is nearly always, is used without asking further.
+            if line is None or line.cause is not None or healer.state is not State.UP or line.outbox.size:
+                line = healer.usable(deadline, wait)
+            return line.call(request, timeout, deadline)
+        except CallExit as error:
+            error.request = request
+            raise
+
+    def cast(self, request: Any, timeout: float | None = 5.0, wait: bool = False) -> None:
+        _check_timeout("timeout", timeout)
+        deadline = None if timeout is None else monotonic() + timeout
+        try:
+            healer = self.healer or self.begin()
+            healer.usable(deadline, wait).cast(request)
+        except CallExit as error:
+            error.request = request
+            raise
+
+    def wait_connected(self, timeout: float | None) -> None:
+        _check_timeout("timeout", timeout)
+        deadline = None if timeout is None else monotonic() + timeout
+        (self.healer or self.begin()).usable(deadline, wait=True)
+
+    def disconnect(self) -> None:
+        healer = self.healer or self.begin()
+        healer.disconnect()
+        healer.join(BYE_TIMEOUT)
+
+    def close(self) -> None:
+        self.closed = True
+        # A begin() that is under way sees `closed` when its init has returned.
+        if self.healer is not None:
+            self.healer.close(CLOSED)
+            self.healer.join(BYE_TIMEOUT)
+            assert self.process is not None
+            self.process.send(StopRequest(NORMAL))
+
+    def process_ended(self, reason: Any) -> None:
+        """The client's own process is gone, and with it whoever would take pushes: so is the line."""
+        self.closed = True
+        if self.healer is not None and self.healer.state is not State.CLOSED:
+            text = CLOSED if reason is NORMAL else f"closed: the client's own process ended: {describe(reason)}"
+            self.healer.close(text)
+
+    def is_open(self) -> bool:
+        return self.process is not None and self.process.alive and not self.closed
+
+    def dial(self, healer: Healer) -> ClientConnection:
+        """A connection that has been welcomed. Parks, for connect_timeout at the most."""
+        chosen = self.chosen
+        timeout = chosen["connect_timeout"]
+        deadline = None if timeout is None else monotonic() + timeout
+        stream = self.transport.connect(self.target, timeout, dead_after=chosen["dead_after"])
+        session = ClientSession(
+            self.stamp, max_size=chosen["max_size"], compressed=chosen["compressed"], safe=chosen["safe"]
+        )
+        line = ClientConnection(
+            stream, session, chosen["send_timeout"], chosen["max_pending"], self.pushed, healer.moving
+        )
+        try:
+            line.greet(deadline)
+        except BaseException:
+            line.drop()
+            raise
+        intervals = [seconds for seconds in (chosen["keepalive"], session.keepalive_interval) if seconds is not None]
+        if intervals:
+            line.keep_alive(min(intervals), chosen["dead_after"])
+        return line
+
+    def connected(self, line: ClientConnection) -> None:
+        if self.line is not None:
+            self.late += self.line.late
+        self.line = line
+        self._tell(_Connected(line.stream.peer))
+
+    def disconnected(self, error: Exception) -> None:
+        self._tell(_Lost(error))
+
+    def pushed(self, message: Any) -> None:
+        if self.pushes_waiting >= self.chosen["max_pushes"]:
+            healer = self.healer
+            if healer is not None and healer.line is not None:
+                text = f"{self.pushes_waiting} pushes wait for handle_push; make it faster, or raise max_pushes"
+                healer.line.lose(Overloaded(text, reason="overloaded", sent=True))
+            return
+        self.pushes_waiting += 1
+        self.pushes += 1
+        self._tell(_Pushed(message))
+
+    def _tell(self, event: Event) -> None:
+        if self.process is not None:
+            self.process.send(event)
+
+    def stats(self) -> dict[str, int]:
+        healer = self.healer
+        counts = dict(healer.counts) if healer else {"connects": 0, "failed_attempts": 0, "lost": 0, "moves": 0}
+        late, pending = (self.line.late, len(self.line.pending)) if self.line else (0, 0)
+        return {**counts, "pushes": self.pushes, "late_replies": self.late + late, "pending": pending}
+
+    def info(self) -> dict[str, Any]:
+        healer = self.healer
+        state = healer.state.name.lower() if healer else "closed" if self.closed else "idle"
+        return {
+            "state": state,
+            "hub": None if self.hub is None else "thread" if self.in_thread else "here",
+            "address": str(self.target),
+            "identifier": self.stamp.identifier,
+            "version": ".".join(map(str, self.chosen["version"])),
+            "cause": healer.cause if healer else None,
+        }
