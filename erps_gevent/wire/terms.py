@@ -1,0 +1,294 @@
+"""Python values to CBOR and back, with their types.
+
+`wire/types.py` has the table of types, `wire/safe.py` what is refused. Encoding checks every value before cbor2 meets
+it: cbor2 6.3 crashes the interpreter on lists nested 20,000 deep.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Collection
+from reprlib import repr as shortened
+from typing import Any
+
+from cbor2 import CBORDecodeError, CBORTag, dumps, loads
+
+from erps_gevent.errors import BadPacket, EncodeError, ProtocolError, UnsafeTerm
+from erps_gevent.wire.safe import ATOMS, LENIENT, MAX_DEPTH, NO_DATA, SAFE, Types, clash, judge, refuse_tag
+from erps_gevent.wire.types import APPLICATION, DICT, FROZENSET, PACK, REGISTERED, SET, TUPLE, register_type
+
+__all__ = ["decode", "encode", "register_type"]
+
+LARGE = 4096  # bytes. From this size on a byte string is cut out of the packet instead of passed through cbor2.
+
+_BUT_TEXT = ATOMS - {str}
+_TEXT = frozenset({str, bytes})
+_all_atoms = ATOMS.issuperset
+_all_text = _TEXT.issuperset
+_TUPLE_HEAD = b"\xd8" + bytes((TUPLE,))
+_BYTES_HEADS = {0x59: 3, 0x5A: 5, 0x5B: 9}  # first byte of a long byte string: size of its head
+_REF_SIZES = {**dict.fromkeys((*range(0x18), 0xF6), 1), 0x18: 2, 0x19: 3, 0x1A: 5, 0x1B: 9}  # the same of a reference
+_NOTHING: Types = frozenset()
+
+# Encoding
+
+
+class _Refusal(Exception):
+    """Why a value cannot be sent. The way to it grows from the inside out while the walk unwinds."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.path: list[Any] = []
+
+    def text(self, root: str) -> str:
+        way = [f"[{part}]" for part in reversed(self.path)]
+        if len(way) > 12:
+            way[6:-6] = ["..."]
+        return f"cannot send {root + ''.join(way)}: {self.reason}"
+
+
+def encode(value: Any, root: str = "value") -> bytes:
+    """The CBOR of one value.
+
+    root:   the word for the value in an error's text: `request[1]['when']`.
+    raises: EncodeError  it has a part that does not travel, is nested too deep, or contains itself.
+    """
+    kind = type(value)
+    if kind is bytes and len(value) >= LARGE:
+        return b"".join((_large_head(len(value)), value))
+    try:
+        if kind is tuple and _is_plain(value, MAX_DEPTH - 1):
+            return _TUPLE_HEAD + dumps(value)
+        if kind in ATOMS or _is_plain((value,), MAX_DEPTH):
+            return dumps(value)
+        return dumps(_sendable(value, MAX_DEPTH, ATOMS))
+    except _Refusal as refusal:
+        raise EncodeError(refusal.text(root)) from refusal.__cause__
+    except Exception as exc:
+        raise EncodeError(_fault(value, exc).text(root)) from exc
+
+
+def _large_head(size: int) -> bytes:
+    if size < 1 << 16:
+        return b"\x59" + size.to_bytes(2, "big")
+    return b"\x5a" + size.to_bytes(4, "big") if size < 1 << 32 else b"\x5b" + size.to_bytes(8, "big")
+
+
+def _is_plain(values: Collection[Any], room: int) -> bool:
+    """Whether cbor2 may meet `values` as they are. True for most messages, and much quicker than making a copy."""
+    if _all_atoms(map(type, values)):
+        return True
+    if not room:
+        return False
+    for value in values:
+        kind = type(value)
+        if kind in ATOMS:
+            continue
+        if kind is list:
+            inner = value
+        elif kind is dict and _all_text(map(type, value)):
+            inner = value.values()
+        else:
+            return False
+        if not _is_plain(inner, room - 1):
+            return False
+    return True
+
+
+def _fault(value: Any, exc: Exception) -> _Refusal:
+    if isinstance(exc, UnicodeEncodeError):
+        # cbor2 does not say which text it was. Walk again, with str no atom, so that every text is looked at.
+        try:
+            _sendable(value, MAX_DEPTH, _BUT_TEXT)
+        except _Refusal as refusal:
+            return refusal
+    return _Refusal(f"a part of it failed while it was being read: {exc!r}")
+
+
+def _sendable(value: Any, room: int, atoms: Types) -> Any:
+    """`value`, or what stands for it, made of only what cbor2 may meet.
+
+    room: how many containers may still be opened.
+    """
+    if type(value) in atoms:
+        return value
+    for cls in type(value).__mro__:
+        if cls in _OPEN:
+            _check_room(room)
+            return _OPEN[cls](value, room - 1, atoms)
+        if cls in PACK:
+            return _packed(PACK[cls], value)
+        if cls in REGISTERED:
+            entry = REGISTERED[cls]
+            _check_room(room)
+            return CBORTag(APPLICATION, [entry.name, _sendable(_packed(entry.pack, value), room - 1, atoms)])
+    raise _Refusal(f"the type {_name(type(value))} does not travel; make plain data of it, or see register_type")
+
+
+def _check_room(room: int) -> None:
+    if not room:
+        raise _Refusal(f"it is nested deeper than {MAX_DEPTH}, or contains itself")
+
+
+def _packed(pack: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return pack(value)
+    except UnicodeEncodeError as exc:
+        raise _Refusal("the text has a lone surrogate, which UTF-8 cannot carry") from exc
+    except Exception as exc:
+        raise _Refusal(f"this value of the type {_name(type(value))} does not travel: {exc}") from exc
+
+
+def _name(cls: type) -> str:
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _items(values: Collection[Any], room: int, atoms: Types) -> Collection[Any]:
+    if atoms.issuperset(map(type, values)):
+        return values
+    out: list[Any] = []
+    try:
+        for value in values:
+            out.append(value if type(value) in atoms else _sendable(value, room, atoms))
+    except _Refusal as refusal:
+        refusal.path.append(len(out))
+        raise
+    return out
+
+
+def _list(value: list[Any], room: int, atoms: Types) -> Any:
+    return _items(value if type(value) is list else list(value), room, atoms)
+
+
+def _tuple(value: tuple[Any, ...], room: int, atoms: Types) -> CBORTag:
+    return CBORTag(TUPLE, _items(tuple(value), room, atoms))
+
+
+def _set(value: Collection[Any], room: int, atoms: Types) -> CBORTag:
+    return CBORTag(SET, _keys(list(value), room, atoms, "item"))
+
+
+def _frozenset(value: Collection[Any], room: int, atoms: Types) -> CBORTag:
+    return CBORTag(FROZENSET, _keys(list(value), room, atoms, "item"))
+
+
+def _keys(keys: list[Any], room: int, atoms: Types, word: str) -> Collection[Any]:
+    reason = clash(keys)
+    if reason:
+        raise _Refusal(f"the peer would refuse it, because {reason}")
+    try:
+        return _items(keys, room, atoms)
+    except _Refusal as refusal:
+        refusal.path[-1] = f"{word} {shortened(keys[refusal.path[-1]])}"
+        raise
+
+
+def _dict(value: dict[Any, Any], room: int, atoms: Types) -> Any:
+    mapping = value if type(value) is dict else dict(value)
+    plain = _all_text(map(type, mapping))
+    keys = mapping if plain and str in atoms else _keys(list(mapping), room, atoms, "key")
+    try:
+        values = _items(mapping.values(), room, atoms)
+    except _Refusal as refusal:
+        refusal.path[-1] = shortened(list(mapping)[refusal.path[-1]])
+        raise
+    if plain:
+        return dict(zip(keys, values, strict=True))
+    flat: list[Any] = [None] * (2 * len(keys))
+    flat[::2], flat[1::2] = keys, values
+    return CBORTag(DICT, flat)
+
+
+_OPEN: dict[type, Callable[[Any, int, Types], Any]] = {
+    tuple: _tuple,
+    list: _list,
+    dict: _dict,
+    set: _set,
+    frozenset: _frozenset,
+}
+
+# Decoding
+
+
+# A container of ours is a tag and an array to cbor2. On top: the packet's array, the one that we add, and a fraction.
+_CBOR_DEPTH = 2 * MAX_DEPTH + 4
+_UNSAFE = ("nesting depth", "indefinite length", "Duplicate map key", "map key must be")  # in cbor2's error texts
+
+# `loads` does not say where the value ended. So it is given an array of the value and this, and what it returns
+# second tells. Nobody outside knows it; and each byte of it is a head that no CBOR item has, so that a value that
+# was cut short fails in it, the same way each time.
+_END = bytes(secrets.SystemRandom().choices(b"\x1c\x1d\x1e\x3c\x3d\x3e\x5c\x5d\x5e\x7c\x7d\x7e\x9c\x9d\x9e", k=16))
+_END_ITEM = b"\x50" + _END
+
+
+def decode(payload: bytes | memoryview, safe: bool = True) -> Any:
+    """The value of `payload`, which is one item of CBOR.
+
+    safe:   False lets tags that are not in the table through, as `cbor2.CBORTag`, and simple values.
+    raises: UnsafeTerm  it holds something that is refused, and may be valid CBOR.
+            BadPacket   it is no CBOR, was cut short, or goes on after the value.
+    """
+    if len(payload) >= LARGE:
+        found = _large_bytes(payload)
+        if found:
+            return _around(payload, *found, safe)
+    try:
+        value, end = loads(
+            b"".join((b"\x82", payload, _END_ITEM)),
+            semantic_decoders=SAFE if safe else LENIENT,
+            tag_hook=refuse_tag if safe else None,
+            max_depth=_CBOR_DEPTH,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+            strict_hashable_types=True,
+        )
+    except CBORDecodeError as exc:
+        error = _refusal(exc)
+        raise error from (exc if error is not exc.__cause__ else error.__cause__)
+    except Exception as exc:
+        raise BadPacket(f"the payload could not be decoded: {exc!r}") from exc
+    if end != _END:
+        raise BadPacket("there are bytes left over after the value")
+    if type(value) is list:  # [ref, value, ...]: the array of the packet does not count.
+        judge(value, MAX_DEPTH, NO_DATA if safe else _NOTHING)
+    elif type(value) not in ATOMS:
+        judge((value,), MAX_DEPTH, NO_DATA if safe else _NOTHING)
+    return value
+
+
+def _refusal(exc: CBORDecodeError) -> BaseException:
+    """What `loads` raised, in our words."""
+    cause = exc.__cause__
+    if isinstance(cause, ProtocolError) or (cause is not None and not isinstance(cause, Exception)):
+        # cbor2 wraps whatever our callbacks raise. Of that, an exit or a timeout must pass as it is.
+        return cause
+    text = (f"{exc}: {cause}" if cause is not None else f"{exc}")[:200]
+    if any(mark in text for mark in _UNSAFE):
+        return UnsafeTerm(f"the value is refused: {text}")
+    return BadPacket(f"the payload is no CBOR of ours, or was cut short: {text}")
+
+
+def _large_bytes(payload: bytes | memoryview) -> tuple[int, int, int] | None:
+    """Where a long byte string is the whole value, or the second item of an array as in [ref, value, meta].
+
+    payload: at least LARGE bytes.
+    return:  offsets of its head, its first byte, and the byte after it.
+    """
+    head = 0
+    if payload[0] in (0x82, 0x83):
+        if payload[1] not in _REF_SIZES:
+            return None
+        head = 1 + _REF_SIZES[payload[1]]
+    start = head + _BYTES_HEADS.get(payload[head], 0)
+    end = start + int.from_bytes(payload[head + 1 : start], "big")
+    return (head, start, end) if head + 1 < start <= end - LARGE and end <= len(payload) else None
+
+
+def _around(payload: bytes | memoryview, head: int, start: int, end: int, safe: bool) -> Any:
+    rest = decode(b"".join((payload[:head], b"\x40", payload[end:])), safe)
+    large = bytes(payload[start:end])
+    if not head:
+        return large
+    rest[1] = large
+    return rest
