@@ -1,4 +1,17 @@
-"""Error packets: what an error of ours looks like on the wire, and what it becomes at the other end."""
+"""Error packets: what an error of ours looks like on the wire, and what it becomes at the other end.
+
+    code            about       here                 at the other end
+     1 REPLY        a call      ErrorReply           ErrorReply
+     2 EXIT         both        any other CallExit   ServerExit
+     3 BAD_RETURN   both        BadReturn            BadReturn
+     4 OVERLOADED   both        Overloaded           Overloaded
+     5 START        the line    StartError           StartError
+     6 IGNORED      the line    StartIgnored         StartIgnored
+    16 .. 22        the line    a ProtocolError      the same
+    others          both        -                    ServerExit
+
+An error about the line ends the dialogue.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +21,8 @@ from typing import Any, NamedTuple
 from erps_gevent.errors import (
     BadPacket,
     BadReturn,
+    CallExit,
+    EncodeError,
     ErpsError,
     ErrorReply,
     IdentifierMismatch,
@@ -24,7 +39,7 @@ from erps_gevent.errors import (
 
 
 class Code(IntEnum):
-    """What an error packet is about."""
+    """What an error packet is about; see the table at the top."""
 
     REPLY = 1  # ErrorReply: the handler refused
     EXIT = 2  # ServerExit: the process ended
@@ -59,7 +74,17 @@ _PROTOCOL: dict[type[ProtocolError], Code] = {
     VersionMismatch: Code.VERSION,
     SignatureMismatch: Code.SIGNATURE,
 }
-_BY_CODE = {code: kind for kind, code in _PROTOCOL.items()}
+_BY_CODE: dict[int, type[ProtocolError]] = {
+    **{code: kind for kind, code in _PROTOCOL.items()},
+    Code.PLAINTEXT: BadPacket,
+}
+_OF_LINES = frozenset({Code.START, Code.IGNORED, *_BY_CODE})
+_LONGEST_WAIT = 86400.0  # seconds. More than a day means never, and no timer has to be able to do that.
+
+
+def fits(code: int, ref: int | None) -> bool:
+    """Whether an error with this code may be about the call `ref`, or about the line if it is None."""
+    return code not in _OF_LINES if ref is not None else code != Code.REPLY
 
 
 def refusal_of(error: ErpsError) -> Refusal:
@@ -73,6 +98,8 @@ def refusal_of(error: ErpsError) -> Refusal:
         return Refusal(Code.EXIT, error.kind, error.message, None, error.reason)
     if isinstance(error, Overloaded):
         return Refusal(Code.OVERLOADED, kind, message, error.retry_after)
+    if isinstance(error, (CallExit, EncodeError)):
+        return Refusal(Code.EXIT, kind, message)
     if isinstance(error, StartIgnored):
         return Refusal(Code.IGNORED, kind, message)
     if isinstance(error, ProtocolError):
@@ -89,16 +116,19 @@ def error_of(refusal: Refusal, request: Any = None) -> ErpsError:
     if code == Code.REPLY:
         return ErrorReply(kind, message, data)
     if code == Code.OVERLOADED:
-        wait = float(data) if type(data) in (int, float) else None
-        return Overloaded(message, reason="overloaded", request=request, sent=False, retry_after=wait)
-    if code in (Code.EXIT, Code.BAD_RETURN):
-        cls = BadReturn if code == Code.BAD_RETURN else ServerExit
-        text = f"the server ended before it answered: {kind}: {message}" if message else f"the server ended: {kind}"
-        return cls(text, reason=reason, request=request, kind=kind, message=message)
+        return Overloaded(message, reason="overloaded", request=request, sent=False, retry_after=_seconds(data))
+    if code == Code.START:
+        return StartError(message, reason=reason)
     if code == Code.IGNORED:
         return StartIgnored(message)
     if code in _BY_CODE:
-        return _BY_CODE[Code(code)](message)
-    if code == Code.PLAINTEXT:
-        return BadPacket(message)
-    return StartError(message, reason=reason)
+        return _BY_CODE[code](message)
+    cls = BadReturn if code == Code.BAD_RETURN else ServerExit
+    text = ": ".join(("the server ended before it answered", *filter(None, (kind, message))))
+    return cls(text, reason=reason, request=request, kind=kind, message=message)
+
+
+def _seconds(data: Any) -> float | None:
+    if type(data) in (int, float) and 0 <= data <= _LONGEST_WAIT:
+        return float(data)
+    return None

@@ -1,0 +1,230 @@
+"""The rules of a dialogue: who may send what, and when; and what both of its ends do alike. No I/O, no clock.
+
+The table SENDS says what may be sent; TAKES, what may come in, which differs where packets cross on the way. A missing
+key is the error path: a packet that the peer may not send now is a BadPacket; one that we may not send now is a bug of
+ours and raises RuntimeError.
+
+    client                                   server
+    FRESH    ── hello ──────────────────▶    FRESH
+    GREETING ◀───────────────── welcome ──   GREETING       its process is starting
+    OPEN     ── call, cast, cancel ─────▶    OPEN
+    OPEN     ◀──── reply, push, error ────   OPEN
+    OPEN     ◀────────────────── goaway ──   LEAVING        it still serves what arrives
+    LEAVING  ── cancel, bye ────────────▶    CLOSED
+
+An error that is about no call is about the line: it leads to CLOSED from everywhere. `wire/session.py` has the two
+ends, `wire/payloads.py` what is inside the packets.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from enum import Enum, auto
+
+from erps_gevent.errors import BadPacket, EncodeError, PacketTooLarge, ProtocolError, SignatureMismatch
+from erps_gevent.wire import terms
+from erps_gevent.wire.packet import DEFLATED, KEEPALIVE, Frame, Framer, Stamp, Type
+from erps_gevent.wire.payloads import NONCE_SIZE, READERS, Packet
+
+DEFLATE_ABOVE = 256  # bytes. Below it deflating costs more than it saves.
+HELLO_SIZE = 4096  # bytes. Before the peer has said who it is and what it takes, no packet needs more.
+
+
+KEEPALIVE_PACKET = Packet(Type.KEEPALIVE)
+
+
+class Role(Enum):
+    CLIENT = auto()
+    SERVER = auto()
+
+
+class State(Enum):
+    FRESH = auto()
+    GREETING = auto()
+    OPEN = auto()
+    LEAVING = auto()
+    CLOSED = auto()
+
+
+Moves = dict[int, State]
+_C, _S = Role.CLIENT, Role.SERVER
+_ANSWERS = (Type.REPLY, Type.PUSH, Type.ERROR, Type.KEEPALIVE)
+_REQUESTS = (Type.CALL, Type.CAST, Type.CANCEL, Type.KEEPALIVE)
+
+# (who sends, the state that it is in) -> {type: state after}.
+SENDS: dict[tuple[Role, State], Moves] = {
+    (_C, State.FRESH): {Type.HELLO: State.GREETING},
+    (_C, State.GREETING): {Type.BYE: State.CLOSED},
+    (_C, State.OPEN): {**dict.fromkeys(_REQUESTS, State.OPEN), Type.BYE: State.CLOSED},
+    (_C, State.LEAVING): {Type.CANCEL: State.LEAVING, Type.BYE: State.CLOSED},
+    (_C, State.CLOSED): {},
+    (_S, State.FRESH): {Type.ERROR: State.CLOSED},
+    (_S, State.GREETING): {Type.WELCOME: State.OPEN, Type.ERROR: State.CLOSED},
+    (_S, State.OPEN): {**dict.fromkeys(_ANSWERS, State.OPEN), Type.GOAWAY: State.LEAVING},
+    (_S, State.LEAVING): dict.fromkeys((*_ANSWERS, Type.GOAWAY), State.LEAVING),
+    # A bye may be read together with what it followed, before that is answered. The client drops the answers.
+    (_S, State.CLOSED): dict.fromkeys((*_ANSWERS, Type.GOAWAY, Type.WELCOME), State.CLOSED),
+}
+# (who has sent it, the state that the receiver is in) -> {type: state after}.
+TAKES: dict[tuple[Role, State], Moves] = {
+    **SENDS,
+    # It was sent before the goaway was read.
+    (_C, State.LEAVING): {**dict.fromkeys(_REQUESTS, State.LEAVING), Type.BYE: State.CLOSED},
+}
+
+
+class Session:
+    """What both ends share; use ClientSession or ServerSession.
+
+    stamp:      version and identifier, as every header carries them.
+    max_size:   bytes of payload that this end takes, deflated or not; at least `payloads.LEAST_SIZE`.
+    compressed: False, True, or a zlib level from 0 to 9.
+    safe:       False lets unknown CBOR tags through as `cbor2.CBORTag`.
+
+    `receive` never raises. It returns the packets that came before a broken one and sets `error`; from then on the
+    session takes nothing in.
+    """
+
+    role: Role
+    peer: Role
+
+    def __init__(
+        self, stamp: Stamp, *, max_size: int = 16 * 1024 * 1024, compressed: bool | int = False, safe: bool = True
+    ) -> None:
+        self.error: ProtocolError | None = None
+        self.max_size = max_size
+        self.peer_max_size = HELLO_SIZE
+        self.safe = safe
+        self.nonce = os.urandom(NONCE_SIZE)
+        self.received_bytes = 0
+        self._stamp = stamp
+        self._deflates = compressed is not False
+        self._level = -1 if compressed is True else int(compressed)
+        self._framer = Framer(max_size)
+        self._peer_header: bytes | None = None
+        self._enter(State.FRESH)
+
+    def receive(self, chunk: bytes) -> list[Packet]:
+        """Return the packets that `chunk` completes, in order; set `error` if something after them is wrong.
+
+        chunk: bytes as they came, cut anywhere.
+        """
+        packets: list[Packet] = []
+        self.received_bytes += len(chunk)
+        if self.error is not None:
+            return packets
+        try:
+            for frame in self._framer.feed(chunk):
+                packets.append(self._open(frame))
+        except ProtocolError as error:
+            self.error = error
+        else:
+            self.error = self._framer.error
+        return packets
+
+    def eof(self) -> ProtocolError | None:
+        """What is wrong with the stream ending here, if anything: bytes of an unfinished packet are left."""
+        try:
+            self._framer.eof()
+        except ProtocolError as error:
+            return self.error or error
+        return self.error
+
+    def keepalive(self) -> bytes:
+        self._after(Type.KEEPALIVE)
+        return KEEPALIVE
+
+    def _enter(self, state: State) -> None:
+        """Nothing else assigns `state`."""
+        self.state = state
+        # Two look-ups less for each packet of a call.
+        self._sends = SENDS[self.role, state]
+        self._takes = TAKES[self.peer, state]
+
+    def _open(self, frame: Frame) -> Packet:
+        after = self._takes.get(frame.type)
+        if after is None:
+            raise BadPacket(self._misplaced(Type(frame.type)))
+        if frame.type == KEEPALIVE_PACKET.type:
+            return KEEPALIVE_PACKET
+        header = frame.header[1:]
+        if header != self._peer_header:
+            self._check_header(frame)
+        payload = self._inflated(frame.payload) if frame.deflated else frame.payload
+        packet = READERS[frame.type](terms.decode(payload, self.safe) if payload else None)
+        after = self._judged(packet, after)
+        self._peer_header = header
+        if after is not self.state:
+            self._enter(after)
+        return packet
+
+    def _misplaced(self, type_: Type) -> str:
+        who = self.peer.name.lower()
+        may = ", ".join(Type(kind).name.lower() for kind in self._takes) or "nothing"
+        text = f"a {type_.name.lower()} packet has no place here: the dialogue is {self.state.name.lower()}"
+        return f"{text}, and what the {who} may send now is {may}"
+
+    def _check_header(self, frame: Frame) -> None:
+        """The first packet says who the peer is; all others must say the same."""
+        if any(frame.hmac_key) or any(frame.signature):
+            raise SignatureMismatch("the packet is signed and this end was given no keys; take signing= off the peer")
+        if self._peer_header is not None:
+            raise BadPacket("the version or identifier in a header changed in the middle of the dialogue")
+        self._meet(frame)
+
+    def _meet(self, frame: Frame) -> None:
+        """Judge the version and identifier of the peer's first packet. raises: a ProtocolError"""
+        raise NotImplementedError
+
+    def _judged(self, packet: Packet, after: State) -> State:
+        """Judge what the shape of a packet does not say, learn from it, and return the state after it.
+
+        raises: BadPacket
+        """
+        raise NotImplementedError
+
+    def _inflated(self, payload: bytes) -> bytes:
+        inflater = zlib.decompressobj()
+        try:
+            data = inflater.decompress(payload, self.max_size + 1)
+        except zlib.error as exc:
+            raise BadPacket("a payload says that it is deflated, and is not") from exc
+        if len(data) > self.max_size:
+            raise PacketTooLarge(
+                f"a deflated payload of {len(payload)} bytes inflates to more than max_size, {self.max_size}"
+            )
+        if not inflater.eof or inflater.unused_data:
+            raise BadPacket("a deflated payload is cut short, or has bytes after its end")
+        return data
+
+    def _after(self, type_: Type) -> State:
+        after = self._sends.get(type_)
+        if after is None:
+            raise RuntimeError(f"the {self.role.name.lower()} cannot send {type_.name} while {self.state.name}")
+        return after
+
+    def _frame(self, type_: Type, payload: bytes, root: str) -> bytes:
+        """One packet with a value in it. Neither the state nor anything else changes unless it can be sent.
+
+        root: the word for the value in an error's text.
+        """
+        after = self._after(type_)
+        if len(payload) > self.peer_max_size:
+            raise EncodeError(
+                f"{root} takes {len(payload)} bytes, and the {self.peer.name.lower()} takes {self.peer_max_size}; "
+                "send less at once, or raise max_size there"
+            )
+        type_byte = int(type_)
+        if self._deflates and len(payload) > DEFLATE_ABOVE:
+            deflated = zlib.compress(payload, self._level)
+            if len(deflated) < len(payload):
+                type_byte, payload = type_ | DEFLATED, deflated
+        if after is not self.state:
+            self._enter(after)
+        return self._stamp.frame(type_byte, payload)
+
+    def _control(self, type_: Type, payload: bytes = b"") -> bytes:
+        """One packet of the session's own, which is small and never deflated."""
+        self._enter(self._after(type_))
+        return self._stamp.frame(type_, payload)
