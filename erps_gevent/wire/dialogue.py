@@ -30,7 +30,6 @@ from erps_gevent.wire.payloads import NONCE_SIZE, READERS, Packet
 DEFLATE_ABOVE = 256  # bytes. Below it deflating costs more than it saves.
 HELLO_SIZE = 4096  # bytes. Before the peer has said who it is and what it takes, no packet needs more.
 
-
 KEEPALIVE_PACKET = Packet(Type.KEEPALIVE)
 
 
@@ -60,7 +59,8 @@ SENDS: dict[tuple[Role, State], Moves] = {
     (_C, State.LEAVING): {Type.CANCEL: State.LEAVING, Type.BYE: State.CLOSED},
     (_C, State.CLOSED): {},
     (_S, State.FRESH): {Type.ERROR: State.CLOSED},
-    (_S, State.GREETING): {Type.WELCOME: State.OPEN, Type.ERROR: State.CLOSED},
+    # What init pushes waits in the outbox for the welcome.
+    (_S, State.GREETING): {Type.WELCOME: State.OPEN, Type.PUSH: State.GREETING, Type.ERROR: State.CLOSED},
     (_S, State.OPEN): {**dict.fromkeys(_ANSWERS, State.OPEN), Type.GOAWAY: State.LEAVING},
     (_S, State.LEAVING): dict.fromkeys((*_ANSWERS, Type.GOAWAY), State.LEAVING),
     # A bye may be read together with what it followed, before that is answered. The client drops the answers.
@@ -69,6 +69,7 @@ SENDS: dict[tuple[Role, State], Moves] = {
 # (who has sent it, the state that the receiver is in) -> {type: state after}.
 TAKES: dict[tuple[Role, State], Moves] = {
     **SENDS,
+    (_S, State.GREETING): {Type.WELCOME: State.OPEN, Type.ERROR: State.CLOSED},
     # It was sent before the goaway was read.
     (_C, State.LEAVING): {**dict.fromkeys(_REQUESTS, State.LEAVING), Type.BYE: State.CLOSED},
 }
