@@ -403,13 +403,13 @@ def encode_back(value):
 
 @given(st.binary(max_size=200))
 @example(b"\xd8\x58\x81" * 65 + b"\x00")
-@settings(max_examples=1000)
+@settings(max_examples=400)
 def test_random_bytes_give_a_value_or_a_named_error(payload):
     decoded_or_refused(payload)
 
 
 @given(value=values, data=st.data())
-@settings(max_examples=300)
+@settings(max_examples=200)
 def test_mutated_values_give_a_value_or_a_named_error(value, data):
     payload = bytearray(encode(value))
     for _ in range(data.draw(st.integers(1, 4))):
@@ -433,6 +433,6 @@ tags = st.one_of(
 @given(
     st.recursive(raw, lambda inner: st.builds(cbor2.CBORTag, tags, inner | st.lists(inner, max_size=3)), max_leaves=4)
 )
-@settings(max_examples=1000)
+@settings(max_examples=400)
 def test_any_tag_over_anything_gives_a_value_or_a_named_error(value):
     decoded_or_refused(cbor2.dumps(value))
