@@ -32,11 +32,13 @@ do something about:
     Exit (BaseException)               an exit on its way through a process: .reason
 
 `Disconnected` and `CallTimeout` are OSErrors by inheritance (ConnectionError, TimeoutError), so that code which knows
-nothing of this library still catches them. All of these pickle.
+nothing of this library still catches them. All of these pickle; a fact that cannot, such as a pid or a lambda in a
+request, arrives as its `repr`.
 """
 
 from __future__ import annotations
 
+import pickle
 from typing import Any, TypeVar
 
 _E = TypeVar("_E", bound=BaseException)
@@ -50,13 +52,27 @@ def _revived(cls: type[_E], args: tuple[Any, ...], facts: dict[str, Any]) -> _E:
     return error
 
 
+def _portable(fact: Any) -> Any:
+    try:
+        pickle.dumps(fact)
+    except Exception:  # noqa: BLE001  whatever a __reduce__ raises, the error itself must arrive
+        return repr(fact)
+    return fact
+
+
 class _Pickles:
     """The facts of an error live in its `__dict__`, its sentence in `args`; both survive pickling and copying."""
 
     args: tuple[Any, ...]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _revived, (type(self), self.args, self.__dict__.copy())
+        return _revived, (type(self), self.args, {name: _portable(fact) for name, fact in self.__dict__.items()})
+
+    def __copy__(self) -> Any:
+        return _revived(type(self), self.args, self.__dict__)  # type: ignore[type-var]
+
+    def __deepcopy__(self, _memo: object) -> Any:
+        return self.__copy__()
 
 
 class ErpsError(_Pickles, Exception):

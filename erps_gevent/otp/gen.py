@@ -9,51 +9,40 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any
 
-from gevent.hub import Waiter
+from gevent.exceptions import LoopExit
 
 from erps_gevent.errors import BadReturn, CallExit, CallingSelf, CallTimeout, NoProc, ServerExit
 from erps_gevent.otp import behaviour, bridge
 from erps_gevent.otp.messages import Call, Cast, LocalFrom, StopRequest
 from erps_gevent.otp.process import Pid, Process, current, whereis
-from erps_gevent.otp.reasons import NOPROC, NORMAL, kind_and_message
+from erps_gevent.otp.reasons import NOPROC, NORMAL, brief, kind_and_message
+from erps_gevent.otp.waiting import TIMED_OUT, answer
 
-TIMED_OUT = object()  # what an Alarm switches its waiter with
+_check_timeout = behaviour.number(0, none=True)
 
 
 def describe(reason: Any) -> str:
     """An exit reason in words."""
     if isinstance(reason, BaseException):
         return f"{type(reason).__name__}: {reason}"
-    return repr(reason)
+    return brief(reason)
 
 
-def exit_error(reason: Any, request: Any) -> CallExit:
+def exit_error(reason: Any, request: Any, what: str = "the server ended before it answered") -> CallExit:
     """What a caller gets when the server ended with `reason` before it answered."""
     if reason is NOPROC:
         return NoProc("the process is dead", reason=NOPROC, request=request)
     kind, message = kind_and_message(reason)
     kinds = BadReturn if isinstance(reason, BadReturn) else ServerExit
-    text = f"the server ended before it answered: {describe(reason)}"
-    error = kinds(text, reason=reason, request=request, kind=kind, message=message)
+    error = kinds(f"{what}: {describe(reason)}", reason=reason, request=request, kind=kind, message=message)
     error.__cause__ = reason if isinstance(reason, BaseException) else None
     return error
 
 
-class Alarm:
-    """Switch a waiter with TIMED_OUT after some seconds, unless left before."""
-
-    def __init__(self, waiter: Waiter[Any], seconds: float | None) -> None:
-        # libuv has millisecond timers and warns below them.
-        self.timer = None if seconds is None else waiter.hub.loop.timer(max(seconds, 0.001))
-        self.waiter = waiter
-
-    def __enter__(self) -> None:
-        if self.timer is not None:
-            self.timer.start(self.waiter.switch, TIMED_OUT)
-
-    def __exit__(self, *_: object) -> None:
-        if self.timer is not None:
-            self.timer.close()
+def dead_end(pid: Pid, request: Any = None) -> CallExit:
+    """What replaces gevent's LoopExit: the main greenlet waits for `pid`, and nothing is left that could wake it."""
+    text = f"{pid!r} will never answer: this thread has no greenlet, timer or socket left that could let it go on"
+    return CallExit(text, reason="deadlock", request=request, sent=True)
 
 
 class LocalGateway:
@@ -65,18 +54,29 @@ class LocalGateway:
         self.process = process
 
     def call(self, request: Any, timeout: float | None = 5.0) -> Any:
-        process = self.process
-        behaviour.number(0, none=True)("timeout", timeout)
-        if process is current():
+        _check_timeout("timeout", timeout)
+        process, caller = self.process, current()
+        if process is caller:
             raise CallingSelf(f"{process.pid!r} called itself", reason="calling_self", request=request)
-        if bridge.is_foreign(process.hub):
-            return bridge.run_in(process.hub, self.call, request, timeout)
-        from_ = LocalFrom(process.hub, None if timeout is None else monotonic() + timeout)
+        if not bridge.is_foreign(process.hub):
+            return self._call(request, timeout, caller.pid if caller else None)
+        try:
+            return bridge.run_in(process.hub, self._call, request, timeout, None, patience=timeout)
+        except CallExit as error:
+            error.request = request
+            raise
+
+    def _call(self, request: Any, timeout: float | None, caller: Pid | None) -> Any:
+        process = self.process
+        if not process.alive:
+            raise NoProc(f"{process.pid!r} is dead", reason=NOPROC, request=request)
+        from_ = LocalFrom(process.hub, None if timeout is None else monotonic() + timeout, caller)
         monitor = process.monitor(lambda reason: from_._fail(exit_error(reason, request)))
         process.send(Call(request, from_))
         try:
-            with Alarm(from_.waiter, timeout):
-                value = from_.waiter.get()
+            value = answer(from_.waiter, timeout)
+        except LoopExit as nothing:
+            raise dead_end(process.pid, request) from nothing
         finally:
             process.demonitor(monitor)
             from_.done = True
@@ -86,42 +86,46 @@ class LocalGateway:
         return value
 
     def cast(self, request: Any) -> None:
-        if bridge.is_foreign(self.process.hub):
-            self.process.hub.loop.run_callback_threadsafe(self.process.send, Cast(request))
-        else:
-            self.process.send(Cast(request))
+        self.process.send(Cast(request))
 
 
-def stop(pid: Pid, reason: Any = NORMAL, timeout: float | None = None) -> None:
+def stop(target: Any, reason: Any = NORMAL, timeout: float | None = None) -> None:
     """Ask a local process to stop with `reason`, and wait until it is dead.
 
-    raises: NoProc       it is dead already.
-            CallingSelf  a process cannot wait for its own end; return Stop(reason) instead.
-            CallTimeout  it is still alive, finishing its terminate.
-            ServerExit   it ended with another reason.
-    switch: parks.
-    source: GenServer.stop/3
+    target:  its Pid or local name; or a Client, which means its own process, and closes it.
+    timeout: seconds; None waits for ever.
+    raises:  NoProc       it is dead already, or there is none.
+             CallingSelf  a process cannot wait for its own end; return Stop(reason) instead.
+             CallTimeout  it is still alive, finishing its terminate.
+             ServerExit   it ended with another reason.
+    switch:  parks.
+    source:  GenServer.stop/3
     """
+    _check_timeout("timeout", timeout)
+    found = resolve(target)
+    pid = found if isinstance(found, Pid) else getattr(found, "pid", None)
+    if pid is None:
+        raise NoProc(f"{target!r} has no process yet", reason=NOPROC)
     process = pid.process
     if process is current():
         raise CallingSelf(f"{pid!r} cannot stop itself so; return Stop(reason)", reason="calling_self")
     if bridge.is_foreign(process.hub):
-        return bridge.run_in(process.hub, stop, pid, reason, timeout)
+        return bridge.run_in(process.hub, _stop, process, reason, timeout, patience=timeout)
+    return _stop(process, reason, timeout)
+
+
+def _stop(process: Process, reason: Any, timeout: float | None) -> None:
     if not process.alive:
-        raise NoProc(f"{pid!r} is dead", reason=NOPROC)
-    waiter: Waiter[Any] = Waiter(process.hub)
-    monitor = process.monitor(lambda final: process.hub.loop.run_callback(waiter.switch, final))
+        raise NoProc(f"{process.pid!r} is dead", reason=NOPROC)
     process.send(StopRequest(reason))
     try:
-        with Alarm(waiter, timeout):
-            final = waiter.get()
-    finally:
-        process.demonitor(monitor)
+        final = process.join(timeout)
+    except LoopExit as nothing:
+        raise dead_end(process.pid) from nothing
     if final is TIMED_OUT:
-        raise CallTimeout(f"{pid!r} did not stop in {timeout} s", reason="timeout", sent=True)
+        raise CallTimeout(f"{process.pid!r} did not stop in {timeout} s", reason="timeout", sent=True)
     if final is not reason and final != reason:
-        raise exit_error(final, None)
-    return None
+        raise exit_error(final, None, f"{process.pid!r} did not end with {describe(reason)}")
 
 
 def resolve(target: Any, request: Any = None) -> Any:

@@ -1,7 +1,7 @@
 """GenServer: a process that answers calls and casts, one message at a time.
 
-    the user's class                     the generic half (class Loop)
-    ----------------                     -----------------------------
+    the user's class                     the generic half (loop.py)
+    ----------------                     --------------------------
     init(*args)                  ◀────── start, start_link        the starter waits for the outcome
         Ok, Ignore, Stop         ──────▶
     handle_call(request, from_)  ◀────── Call   from the inbox
@@ -17,43 +17,22 @@ The rules are OTP's (1 to 6 and 9 as measured on the BEAM); answers are objects,
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Callable
-from time import monotonic
 from typing import Any, ClassVar
 
-from gevent.hub import Waiter, get_hub
+from gevent.hub import get_hub
 
-from erps_gevent.errors import (
-    BadReturn,
-    EncodeError,
-    ErrorReply,
-    Exit,
-    StartError,
-    StartIgnored,
-)
+from erps_gevent.errors import ErrorReply, Exit
 from erps_gevent.otp import behaviour
 from erps_gevent.otp.behaviour import Option
-from erps_gevent.otp.gen import TIMED_OUT, Alarm, LocalGateway, describe
+from erps_gevent.otp.gen import exit_error
 from erps_gevent.otp.inbox import Inbox
-from erps_gevent.otp.messages import (
-    ABSENT,
-    HIBERNATE,
-    TIMEOUT,
-    Call,
-    Continue,
-    Continuing,
-    Event,
-    From,
-    IdleTimeout,
-    Ignore,
-    NoReply,
-    Ok,
-    Reply,
-    Stop,
-)
-from erps_gevent.otp.process import ExitSignal, Pid, Process, current
-from erps_gevent.otp.reasons import KILLED, is_quiet
+from erps_gevent.otp.loop import Loop
+from erps_gevent.otp.messages import From, NoReply
+from erps_gevent.otp.process import Pid, Process, current
+from erps_gevent.otp.reasons import brief
+
+__all__ = ["GenServer", "Loop"]
 
 logger = logging.getLogger("erps_gevent")
 
@@ -61,8 +40,8 @@ logger = logging.getLogger("erps_gevent")
 class GenServer:
     """Subclass it, keep state on `self`, and answer in the callbacks.
 
-    Options are class keywords: `class Counter(GenServer, shutdown=10.0)`. `init` takes the arguments of `start`; a
-    restart is a new instance, so there is no `__init__`.
+    Options are class keywords. `init` takes the arguments of `start`; a restart is a new instance, so there is no
+    `__init__`.
     """
 
     OPTIONS: ClassVar[dict[str, Option]] = {}
@@ -75,8 +54,12 @@ class GenServer:
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__()
-        if "__init__" in vars(cls) and "OPTIONS" not in vars(cls):
-            raise TypeError(f"{cls.__name__} defines __init__; a process starts in init(self, ...): rename it")
+        for base in cls.__mro__[:-1]:
+            # A face of this library that has an __init__, as Client has, has a table of options too.
+            if "__init__" in vars(base) and "OPTIONS" not in vars(base):
+                raise TypeError(f"{base.__name__} defines __init__; a process starts in init(self, ...): rename it")
+        if taken := sorted({"pid", "trap_exit"} & vars(cls).keys()):
+            raise TypeError(f"{cls.__name__}.{taken[0]} would hide the process's own; set it in init, or rename it")
         cls.class_options = {**cls.class_options, **behaviour.checked(keywords, cls.OPTIONS, f"class {cls.__name__}")}
 
     # The callbacks, with what OTP does when they are not defined.
@@ -94,7 +77,7 @@ class GenServer:
 
     def handle_info(self, message: Any) -> Any:
         """Take any other message. None means NoReply()."""
-        logger.warning("%r has no handle_info; dropped %r", self.pid, message)
+        logger.warning("%r has no handle_info; dropped %s", self.pid, brief(message))
 
     def handle_continue(self, argument: Any) -> Any:
         """Go on after an answer with then=Continue(argument). None means NoReply()."""
@@ -108,27 +91,36 @@ class GenServer:
         """The process that this instance is the state of."""
         return self._process.pid
 
-    def trap_exit(self, on: bool = True) -> None:
-        """Have exit signals arrive as `ExitSignal` messages, as `Process.flag(:trap_exit, true)`."""
-        self._process.trap_exit = on
+    @property
+    def trap_exit(self) -> bool:
+        """True: exit signals arrive as `ExitSignal` messages, as after `Process.flag(:trap_exit, true)`."""
+        return self._process.trap_exit
+
+    @trap_exit.setter
+    def trap_exit(self, on: bool) -> None:
+        self._process.trap_exit = behaviour.flag("trap_exit", on)
 
     def defer(self, from_: From, function: Callable[..., Any], *args: Any) -> NoReply:
         """Answer later: `return self.defer(from_, look_up, sku)`. Meanwhile the process takes its next message.
 
         function: runs in a greenlet linked to this process. What it returns is the reply, an ErrorReply that it
-                  raises is too; any other exception ends the process, as a crash of a linked process does.
+                  raises is too; any other exception is the caller's ServerExit and ends the process, as a crash of a
+                  linked process does.
         """
         task = Process(Inbox(), f"defer {type(self).__name__}", parent=self._process)
         task.link(self._process)
 
         def run() -> None:
             try:
-                value = function(*args)
-            except ErrorReply as refusal:
-                from_.fail(refusal)
-            else:
-                from_.reply(value)
+                _answer(from_, function, args)
+            except BaseException as error:
+                # A server that traps exits lives on, and so would the caller's wait.
+                from_.exited(exit_error(error.reason if isinstance(error, Exit) else error, None))
+                raise
+            # That it is done is nothing that a trapping server wants to hear of.
+            task.unlink(server)
 
+        server = self._process
         task.spawn(run)
         return NoReply()
 
@@ -166,187 +158,13 @@ class GenServer:
         behaviour.bind(cls, args, arguments, cls.START_OPTIONS)
         server = cls.__new__(cls)
         process = Process(Inbox(), cls.__name__, parent)
-        loop = Loop(process, server, args, arguments)
-        return loop.start(options.get("name"), options.get("timeout"))
+        return Loop(process, server, args, arguments).start(options.get("name"), options.get("timeout"))
 
 
-class Loop:
-    """The generic half: takes events from the inbox of `process`, runs callbacks, does what their answers say.
-
-    server: the instance. A subclass of Loop may hold it weakly; it is asked for anew for each event.
-    """
-
-    def __init__(self, process: Process, server: GenServer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.process = process
-        self.instance = server
-        self.args = args
-        self.kwargs = kwargs
-        self.starter: Waiter[Any] | None = None
-        server._process = process
-        process.gateway = LocalGateway(process)
-
-    def server(self) -> GenServer:
-        return self.instance
-
-    def start(self, name: str | None, timeout: float | None) -> Pid:
-        """Spawn the process and wait for the outcome of init; see GenServer.start."""
-        process = self.process
-        if name is not None:
-            process.register(name)
-        if process.parent is not None:
-            process.link(process.parent)
-        waiter: Waiter[Any] = Waiter()
-        self.starter = waiter
-        monitor = process.monitor(lambda reason: process.hub.loop.run_callback(waiter.switch, _start_error(process)))
-        process.spawn(self.main)
-        with Alarm(waiter, timeout):
-            try:
-                outcome = waiter.get()
-            except BaseException:
-                process.die(KILLED)
-                raise
-        process.demonitor(monitor)
-        if outcome is None:
-            return process.pid
-        if outcome is TIMED_OUT:
-            outcome = StartError(f"{process.label}.init took longer than {timeout} s", reason="timeout")
-        if process.parent is not None:
-            process.unlink(process.parent)
-        process.die(KILLED)
-        raise outcome
-
-    def main(self) -> None:
-        then = self.init()
-        if self.starter is not None:
-            get_hub().loop.run_callback(self.starter.switch, None)
-            self.starter = None
-        while True:
-            then = self.handle(self.following(then))
-
-    def init(self) -> Any:
-        try:
-            answer = self.server().init(*self.args, **self.kwargs)
-        finally:
-            del self.args, self.kwargs
-        if answer is None:
-            return None
-        if isinstance(answer, Ok):
-            return answer.then
-        if isinstance(answer, Ignore):
-            raise Exit(_IGNORED)
-        if isinstance(answer, Stop):
-            raise Exit(answer.reason)
-        raise BadReturn(_bad_return("init", answer, "None, Ok, Ignore or Stop"), reason=answer)
-
-    def following(self, then: Any) -> Any:
-        """The next event, as the last answer asked for it."""
-        inbox = self.process.inbox
-        if then is None or then is HIBERNATE:
-            return inbox.next()
-        if isinstance(then, Continue):
-            return Continuing(then.argument)
-        if isinstance(then, IdleTimeout):
-            message = inbox.next(monotonic() + then.seconds)
-            return TIMEOUT if message is None else message
-        text = f"then={then!r} is none of Continue, IdleTimeout, HIBERNATE"
-        return self.crash(BadReturn(text, reason=then), "the last answer")
-
-    def handle(self, event: Any) -> Any:
-        """Run the callback for one event; return what is to come next."""
-        server = self.server()
-        try:
-            if isinstance(event, Event):
-                answer = event.deliver(server)
-            elif isinstance(event, ExitSignal) and self.process.parent and event.pid is self.process.parent.pid:
-                answer = Stop(event.reason)
-            else:
-                answer = server.handle_info(event)
-        except ErrorReply as refusal:
-            if not isinstance(event, Call):
-                return self.crash(refusal, event)
-            event.from_.fail(refusal)
-            return None
-        except Exit as exit_:
-            if self.process.ending is not None:
-                raise
-            return self.stop(exit_.reason, event)
-        except Exception as error:  # noqa: BLE001  a crash, reported once
-            return self.crash(error, event)
-        return self.obey(answer, event)
-
-    def obey(self, answer: Any, event: Any) -> Any:
-        if type(answer) is Reply and isinstance(event, Call):
-            try:
-                event.from_.reply(answer.value)
-            except EncodeError as error:
-                return self.crash(error, event)
-            return answer.then
-        if answer is None and not isinstance(event, Call):
-            return None
-        if type(answer) is NoReply:
-            return answer.then
-        if type(answer) is Stop:
-            return self.stop(answer.reason, event, answer.reply)
-        legal = "Reply, NoReply or Stop" if isinstance(event, Call) else "None, NoReply or Stop"
-        return self.crash(BadReturn(_bad_return("a callback", answer, legal), reason=answer), event)
-
-    def stop(self, reason: Any, event: Any, reply: Any = ABSENT) -> Any:
-        """End the process as a callback asked: terminate first, then the reply, then the exit."""
-        final = self.terminate(reason)
-        if reply is not ABSENT and isinstance(event, Call):
-            try:
-                event.from_.reply(reply)
-            except EncodeError as error:
-                final = error
-        self.report(final, event)
-        raise Exit(final)
-
-    def crash(self, error: Exception, event: Any) -> Any:
-        """End the process because of `error`; its callers get it as a ServerExit."""
-        final = self.terminate(error)
-        self.report(final, event)
-        raise Exit(final)
-
-    def terminate(self, reason: Any) -> Any:
-        """Run the callback; an exception in it replaces the reason."""
-        try:
-            self.server().terminate(reason)
-        except Exit as exit_:
-            if self.process.ending is not None:
-                raise
-            return exit_.reason
-        except Exception as error:  # noqa: BLE001  it becomes the reason
-            return error
-        return reason
-
-    def report(self, reason: Any, event: Any) -> None:
-        """Log a crash once, with the last message and the state; quiet reasons leave nothing."""
-        if is_quiet(reason):
-            return
-        server = self.server()
-        state = {name: value for name, value in vars(server).items() if not name.startswith("_")}
-        trace = "".join(traceback.format_exception(reason)) if isinstance(reason, BaseException) else ""
-        logger.error(
-            "%r terminating\nreason: %r\nlast message: %r\nstate: %r\n%s",
-            self.process.pid,
-            reason,
-            event,
-            state,
-            trace.rstrip(),
-        )
-
-
-_IGNORED = object()
-
-
-def _bad_return(who: str, answer: Any, legal: str) -> str:
-    return f"{who} returned {answer!r}; it may return {legal}"
-
-
-def _start_error(process: Process) -> Exception:
-    reason = process.reason
-    if reason is _IGNORED:
-        return StartIgnored(f"{process.label}.init returned Ignore()")
-    error = StartError(f"{process.label} did not start: {describe(reason)}", reason=reason)
-    error.__cause__ = reason if isinstance(reason, BaseException) else None
-    return error
+def _answer(from_: From, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    try:
+        value = function(*args)
+    except ErrorReply as refusal:
+        from_.fail(refusal)
+    else:
+        from_.reply(value)

@@ -6,22 +6,30 @@ from collections import deque
 from time import monotonic
 from typing import Any
 
+import gevent
 from gevent.hub import Hub, Waiter, get_hub
+
+from erps_gevent.otp.waiting import answer
+
+TURN_EVENTS = 64  # events that a busy process takes before the other greenlets have a turn
+TURN_SECONDS = 0.005
 
 
 class Inbox:
     """Where a process takes its next event from: its mailbox, in the order of arrival.
 
     A process that listens to more than its mailbox (a socket) brings an inbox of its own; `put`, `next` and `wake` are
-    all that anybody else may use.
+    all that anybody else may use. `None` is no message.
     """
 
-    __slots__ = ("hub", "mailbox", "parked")
+    __slots__ = ("hub", "mailbox", "parked", "served", "turn_ends")
 
     def __init__(self) -> None:
         self.hub: Hub = get_hub()
         self.mailbox: deque[Any] = deque()
         self.parked: Waiter[Any] | None = None
+        self.served = 0
+        self.turn_ends = 0.0
 
     def put(self, message: Any) -> None:
         """Append a message. From this hub only; never parks."""
@@ -37,34 +45,37 @@ class Inbox:
 
     def next(self, deadline: float | None = None) -> Any:
         """Return the next message, or None when the deadline (on the monotonic clock) has passed. Parks."""
+        self.take_turn()
         while not self.mailbox:
             if not self.park(deadline):
                 return None
         return self.mailbox.popleft()
 
+    def take_turn(self) -> None:
+        """Count one event; parks for a turn of the loop when this process has had the hub for long enough."""
+        self.served += 1
+        if self.served > TURN_EVENTS or monotonic() > self.turn_ends:
+            if self.served > 1:
+                gevent.sleep(0)
+            self._begin_turn()
+
+    def _begin_turn(self) -> None:
+        self.served = 0
+        self.turn_ends = monotonic() + TURN_SECONDS
+
     def park(self, deadline: float | None) -> bool:
         """Park until something wakes this inbox; False when the deadline has passed."""
-        if deadline is None:
-            waiter: Waiter[Any] = Waiter(self.hub)
-            self.parked = waiter
-            try:
-                waiter.get()
-            finally:
-                self.parked = None
-            return True
-        seconds = deadline - monotonic()
-        if seconds <= 0:
+        seconds = None if deadline is None else deadline - monotonic()
+        if seconds is not None and seconds <= 0:
             return False
-        # libuv has millisecond timers and warns below them.
-        timer = self.hub.loop.timer(max(seconds, 0.001))
-        self.parked = waiter = Waiter(self.hub)
-        timer.start(waiter.switch, None)
+        waiter: Waiter[Any] = Waiter(self.hub)
+        self.parked = waiter
         try:
-            waiter.get()
+            answer(waiter, seconds)
         finally:
             self.parked = None
-            timer.close()
-        return bool(self.mailbox) or monotonic() < deadline
+        self._begin_turn()
+        return bool(self.mailbox) or deadline is None or monotonic() < deadline
 
     def close(self) -> None:
         """Drop what is queued; the process is dead."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from gevent.hub import Hub, Waiter
 
 from erps_gevent.errors import CallExit, ConfigError, ErrorReply
-from erps_gevent.otp import bridge
+from erps_gevent.otp import behaviour, bridge
+from erps_gevent.otp.reasons import brief
 
 
 class _Word:
+    """A value that is only ever itself, also after copying and pickling."""
+
     __slots__ = ("word",)
 
     def __init__(self, word: str) -> None:
@@ -22,10 +26,13 @@ class _Word:
     def __repr__(self) -> str:
         return self.word
 
+    def __reduce__(self) -> str:
+        return self.word
+
 
 TIMEOUT = _Word("TIMEOUT")
 HIBERNATE = _Word("HIBERNATE")
-ABSENT = _Word("absent")
+ABSENT = _Word("ABSENT")
 
 
 @dataclass(frozen=True)
@@ -37,9 +44,18 @@ class Continue:
 
 @dataclass(frozen=True)
 class IdleTimeout:
-    """`then=IdleTimeout(seconds)`: `handle_info(TIMEOUT)` unless a message comes first."""
+    """`then=IdleTimeout(seconds)`: `handle_info(TIMEOUT)` unless a message comes first.
+
+    raises: ConfigError  `seconds` is no number of at least 0.
+    """
 
     seconds: float
+
+    def __post_init__(self) -> None:
+        _idle_seconds("IdleTimeout: seconds", self.seconds)
+
+
+_idle_seconds = behaviour.number(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +113,17 @@ class From:
         self._answer(self._reply, value)
 
     def fail(self, error: ErrorReply) -> None:
-        """Answer the call with an `ErrorReply`, which is raised in the caller."""
+        """Answer the call with an `ErrorReply`, which is raised in the caller.
+
+        raises: as reply.
+        """
         if not isinstance(error, ErrorReply):
             raise ConfigError(f"fail() takes an ErrorReply, not {error!r}")
+        # A copy has no traceback, which would hold the frames of the one who raised it, and grow with each caller.
+        self._answer(self._fail, copy.copy(error))
+
+    def exited(self, error: CallExit) -> None:
+        """Tell the caller that nobody will answer any more."""
         self._answer(self._fail, error)
 
     def remaining(self) -> float | None:
@@ -123,13 +147,20 @@ class From:
 
 
 class LocalFrom(From):
-    """The reply address of a call from this Python process."""
+    """The reply address of a call from this Python process.
 
-    __slots__ = ("waiter",)
+    caller: who calls, for the log: a pid, or None for a greenlet that is no process.
+    """
 
-    def __init__(self, hub: Hub, deadline: float | None) -> None:
+    __slots__ = ("caller", "waiter")
+
+    def __init__(self, hub: Hub, deadline: float | None, caller: object = None) -> None:
         super().__init__(hub, deadline)
         self.waiter: Waiter[Any] = Waiter(hub)
+        self.caller = caller
+
+    def __repr__(self) -> str:
+        return f"<From {self.caller or 'a greenlet that is no process'}>"
 
     def _reply(self, value: Any) -> None:
         self.hub.loop.run_callback(self.waiter.switch, value)
@@ -146,6 +177,13 @@ def reply(from_: From, value: Any) -> None:
 def is_remote(from_: From) -> bool:
     """True if the caller is at the other end of a line."""
     return from_.is_remote
+
+
+class Gateway(Protocol):
+    """What a pid passes `call` and `cast` on to: the mailbox of a gen_server, or the line of a client."""
+
+    def call(self, request: Any, timeout: float | None = 5.0) -> Any: ...
+    def cast(self, request: Any) -> None: ...
 
 
 class Event:
@@ -166,7 +204,7 @@ class Call(Event):
         self.from_ = from_
 
     def __repr__(self) -> str:
-        return f"call {self.request!r}"
+        return f"call {brief(self.request)}"
 
     def deliver(self, server: Any) -> Any:
         return server.handle_call(self.request, self.from_)
@@ -179,7 +217,7 @@ class Cast(Event):
         self.request = request
 
     def __repr__(self) -> str:
-        return f"cast {self.request!r}"
+        return f"cast {brief(self.request)}"
 
     def deliver(self, server: Any) -> Any:
         return server.handle_cast(self.request)
@@ -192,10 +230,25 @@ class Continuing(Event):
         self.argument = argument
 
     def __repr__(self) -> str:
-        return f"continue {self.argument!r}"
+        return f"continue {brief(self.argument)}"
 
     def deliver(self, server: Any) -> Any:
         return server.handle_continue(self.argument)
+
+
+class Info(Event):
+    """A message as an event, for the one that no inbox takes as it is: None."""
+
+    __slots__ = ("message",)
+
+    def __init__(self, message: Any) -> None:
+        self.message = message
+
+    def __repr__(self) -> str:
+        return brief(self.message)
+
+    def deliver(self, server: Any) -> Any:
+        return server.handle_info(self.message)
 
 
 class StopRequest(Event):
@@ -205,6 +258,9 @@ class StopRequest(Event):
 
     def __init__(self, reason: Any) -> None:
         self.reason = reason
+
+    def __repr__(self) -> str:
+        return f"stop {brief(self.reason)}"
 
     def deliver(self, server: Any) -> Any:
         return Stop(self.reason)

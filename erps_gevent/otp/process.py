@@ -1,14 +1,13 @@
 """Processes: a mailbox, links, monitors and exit signals around one greenlet.
 
-A process is a record of our own. Its greenlet can be killed only once by gevent, and an `except BaseException` in user
-code swallows that; so signals queue in the record and are thrown again until the process is dead:
+A process is a record of our own; its greenlet only runs it. Signals arrive at the record:
 
     exit_(pid, reason) ──▶ Process.signal ──▶ trapping?  ── yes ─▶ ExitSignal in the mailbox
                                                  │ no
                                                  ▼
-                           Process.die ──▶ thrown into the greenlet, at its next switch ──▶ Process.run ends
-                                                 ▲                                              │
-                                                 └── still alive after RETHROW seconds ◀────────┘ names, links, monitors
+                           Process.die ──▶ thrown into the greenlet, at its next switch ──▶ Process.finish
+                                                 ▲                                      │          name, monitors, links
+                                                 └── still alive after RETHROW seconds ─┘
 
 Rules 6 to 8 and 17 of OTP as measured on the BEAM; where gevent cannot follow, the docstring says so.
 """
@@ -17,27 +16,35 @@ from __future__ import annotations
 
 import itertools
 import logging
+import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import gevent
 from gevent import getcurrent
+from gevent.hub import Waiter
 
-from erps_gevent.errors import AlreadyStarted, ConfigError, Exit, NoProc
+from erps_gevent.errors import ConfigError, Exit, NoProc
+from erps_gevent.otp import bridge, names
 from erps_gevent.otp.inbox import Inbox
+from erps_gevent.otp.messages import Gateway, Info
 from erps_gevent.otp.reasons import KILL, KILLED, NOPROC, NORMAL
+from erps_gevent.otp.thrower import Thrower
+from erps_gevent.otp.waiting import answer
 
 logger = logging.getLogger("erps_gevent")
-
-RETHROW = 0.5  # seconds. Time enough for a `finally:` that tidies up; a swallowed exit is thrown again after it.
 
 
 @dataclass(frozen=True)
 class ExitSignal:
-    """What a trapping process finds in its mailbox when a linked process ends, or when `exit_` was called on it."""
+    """What a trapping process finds in its mailbox when a linked process ends, or when `exit_` was called on it.
 
-    pid: Pid
+    pid: who ended or called; None for a greenlet that is no process.
+    """
+
+    pid: Pid | None
     reason: Any
 
 
@@ -50,15 +57,11 @@ class Down:
     reason: Any
 
 
-class Gateway(Protocol):
-    """What a pid passes `call` and `cast` on to: the mailbox of a gen_server, or the line of a client."""
-
-    def call(self, request: Any, timeout: float | None = 5.0) -> Any: ...
-    def cast(self, request: Any) -> None: ...
-
-
 class Pid:
-    """The address of a process. Opaque, hashable, printable; valid, and harmless, after the process is dead."""
+    """The address of a process. Opaque, hashable, printable; valid, and harmless, after the process is dead.
+
+    It belongs to this Python process: it cannot be pickled, and an error that carries one arrives with its text.
+    """
 
     __slots__ = ("__weakref__", "process", "serial")
     _serials = itertools.count(1)
@@ -70,6 +73,15 @@ class Pid:
     def __repr__(self) -> str:
         label = f" {self.process.label}" if self.process.label else ""
         return f"<Pid {self.serial}{label}>"
+
+    def __copy__(self) -> Pid:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Pid:
+        return self
+
+    def __reduce__(self) -> str:
+        raise TypeError(f"{self!r} means nothing outside of its Python process; send a name instead")
 
     def call(self, request: Any, timeout: float | None = 5.0) -> Any:
         """`erps_gevent.call(self, request, timeout)`."""
@@ -83,8 +95,8 @@ class Pid:
             self.process.gateway.cast(request)
 
     def send(self, message: Any) -> None:
-        """Put `message` into the process's mailbox; a dead process drops it."""
-        self.process.send(message)
+        """Put `message` into the process's mailbox, from any thread; a dead process drops it."""
+        self.process.send(Info(None) if message is None else message)
 
     def is_alive(self) -> bool:
         return self.process.alive
@@ -96,25 +108,13 @@ class Process:
     inbox:   where it takes its events from.
     label:   a word for people, shown in the pid and the log.
     parent:  the process that started it with a link, if any.
+
+    It belongs to the hub of its inbox. `send` and `signal` may be used from any thread, the rest from that hub's only.
     """
 
     __slots__ = (
-        "alive",
-        "ending",
-        "gateway",
-        "greenlet",
-        "hub",
-        "inbox",
-        "label",
-        "links",
-        "monitors",
-        "name",
-        "parent",
-        "pid",
-        "reason",
-        "rethrow",
-        "throws",
-        "trap_exit",
+        *("alive", "gateway", "greenlet", "hub", "inbox", "label", "links", "monitors"),
+        *("name", "parent", "pid", "reason", "thrower", "trap_exit"),
     )
 
     def __init__(self, inbox: Inbox, label: str = "", parent: Process | None = None) -> None:
@@ -126,68 +126,104 @@ class Process:
         self.name: str | None = None
         self.alive = True
         self.trap_exit = False
-        self.ending: Any = None  # the reason of an exit that is on its way into the greenlet
-        self.reason: Any = None  # the reason it ended with
-        self.throws = 0
-        self.rethrow: Any = None  # the timer that throws it again
-        self.links: set[Process] = set()
+        self.reason: Any = None  # what it ended with, while its monitors are told
+        self.thrower: Thrower | None = None  # of the exit that is on its way into the greenlet
+        self.links: dict[Process, None] = {}
         self.monitors: dict[int, Callable[[Any], object]] = {}
         self.gateway: Gateway | None = None
         self.greenlet: gevent.Greenlet[..., None] | None = None
 
-    def spawn(self, main: Callable[[], None]) -> None:
+    @property
+    def dying(self) -> bool:
+        """True if an exit is on its way into the process; it was not the process's own idea to end."""
+        return self.thrower is not None
+
+    def spawn(self, main: Callable[[], object]) -> None:
         """Run `main` as this process. What it raises is the exit reason; returning is NORMAL."""
         self.greenlet = gevent.Greenlet(self._run, main)
         self.greenlet.erps_process = self  # type: ignore[attr-defined]
         self.greenlet.name = repr(self.pid)
+        self.greenlet.rawlink(self._gone)
         self.greenlet.start()
 
-    def _run(self, main: Callable[[], None]) -> None:
-        reason: Any = NORMAL
+    def _run(self, main: Callable[[], object]) -> None:
         try:
-            if self.ending is None:
+            # An exception holds this frame, so this frame must not hold it: no local variable.
+            self.finish(self._reason_of(main))
+        except KeyboardInterrupt as interrupt:
+            self.finish(interrupt)
+            raise  # Ctrl-C lands in whichever greenlet is running, and is meant for the program.
+
+    def _reason_of(self, main: Callable[[], object]) -> Any:
+        try:
+            if self.alive and not self.dying:
                 main()
         except Exit as exit_:
-            reason = exit_.reason
+            return exit_.reason
         except gevent.GreenletExit:
-            reason = KILLED
-        except KeyboardInterrupt as interrupt:
-            reason = interrupt
-            raise  # Ctrl-C lands in whichever greenlet is running, and is meant for the program.
+            return KILLED
+        except KeyboardInterrupt:
+            raise
         except BaseException as error:  # noqa: BLE001  sys.exit() in a handler ends the process, not the program
-            reason = error
-        finally:
-            self.finish(reason if self.ending is None else self.ending)
+            logger.error("%r terminating\n%s", self.pid, traceback.format_exc().rstrip())
+            return error
+        return NORMAL
+
+    def _gone(self, _greenlet: object) -> None:
+        """The greenlet is dead; `finish` has run, unless it was killed before it could begin. Runs in the hub."""
+        self.finish(KILLED)
+        self.greenlet = None
 
     def finish(self, reason: Any) -> None:
-        """The process is dead: free its name, tell its links and monitors. Idempotent."""
+        """The process is dead: free its name, tell its monitors, then its links. Idempotent.
+
+        reason: what it ended with by itself; an exit that was on its way into it is the reason instead.
+        """
         if not self.alive:
             return
         # atomic: nobody may see a dead process that still has its name or an unanswered monitor.
         self.alive = False
+        if self.thrower is not None:
+            self.thrower.stop()
+            reason = self.thrower.reason
         self.reason = reason
-        if self.name is not None:
-            _names.pop(self.name, None)
+        self.unregister()
         monitors, self.monitors = self.monitors, {}
-        links, self.links = self.links, set()
         for down in monitors.values():
-            down(reason)
+            try:
+                down(reason)
+            except Exception:  # noqa: BLE001  the others must be told all the same
+                self.hub.handle_error(self.pid, *sys.exc_info())
+        links, self.links = self.links, {}
         for linked in links:
-            linked.links.discard(self)
+            linked.links.pop(self, None)
             linked.signal(self.pid, reason)
-        if self.rethrow is not None:
-            self.rethrow.close()
         self.inbox.close()
+        # An exception holds the frames that it came through, and with them the state.
+        self.reason = self.thrower = None
+
+    def join(self, seconds: float | None) -> Any:
+        """Park until the process is dead; return its reason, or TIMED_OUT."""
+        waiter: Waiter[Any] = Waiter(self.hub)
+        monitor = self.monitor(lambda reason: self.hub.loop.run_callback(waiter.switch, reason))
+        try:
+            return answer(waiter, seconds)
+        finally:
+            self.demonitor(monitor)
 
     def send(self, message: Any) -> None:
-        if self.alive:
+        if bridge.is_foreign(self.hub):
+            bridge.hand_over(self.hub, self.send, message)
+        elif self.alive:
             self.inbox.put(message)
 
-    def signal(self, sender: Pid, reason: Any, *, untrappable: bool = False) -> None:
+    def signal(self, sender: Pid | None, reason: Any, *, untrappable: bool = False) -> None:
         """An exit signal arrives: rules 7 of OTP. `untrappable` is `exit_(pid, KILL)`."""
-        if not self.alive:
+        if bridge.is_foreign(self.hub):
+            bridge.hand_over(self.hub, lambda: self.signal(sender, reason, untrappable=untrappable))
+        elif not self.alive:
             return
-        if untrappable:
+        elif untrappable:
             self.die(KILLED)
         elif self.trap_exit:
             self.inbox.put(ExitSignal(sender, reason))
@@ -196,40 +232,37 @@ class Process:
 
     def die(self, reason: Any) -> None:
         """End the process with `reason` at its next switch. The first reason stands, but KILLED overrides it."""
-        if not self.alive or (self.ending is not None and reason is not KILLED):
+        thrower = self.thrower
+        if not self.alive or (thrower is not None and (reason is not KILLED or thrower.reason is KILLED)):
             return
-        self.ending = reason
         if self.greenlet is None:
             self.finish(reason)
-        elif self.greenlet is getcurrent():
-            raise Exit(reason)
-        else:
-            self.hub.loop.run_callback(self._throw)
-
-    def _throw(self) -> None:
-        if not self.alive or self.greenlet is None:
             return
-        self.throws += 1
-        if self.throws > 1:
-            gevent.spawn(logger.warning, "%r swallowed its exit %r; thrown again", self.pid, self.ending)
-            self.rethrow.close()
-        self.rethrow = self.hub.loop.timer(RETHROW)
-        self.rethrow.start(self._throw)
-        self.greenlet.throw(Exit(self.ending))
+        if thrower is not None:
+            thrower.stop()
+        self.thrower = Thrower(self.hub, self.greenlet, self.pid, reason)
+        if self.greenlet is getcurrent():
+            self.thrower.throw_later()
+            raise Exit(reason)
+        self.thrower.throw_soon()
 
     def link(self, other: Process) -> None:
-        """Link both ways; idempotent; linking to oneself does nothing."""
+        """Link both ways; idempotent; linking to oneself does nothing.
+
+        raises: NoProc  the other is dead. A process that traps exits gets an ExitSignal instead.
+        """
         if other is self:
             return
-        if not other.alive:
-            self.signal(other.pid, NOPROC)
-            return
-        self.links.add(other)
-        other.links.add(self)
+        if other.alive:
+            self.links[other] = other.links[self] = None
+        elif self.trap_exit:
+            self.inbox.put(ExitSignal(other.pid, NOPROC))
+        else:
+            raise NoProc(f"cannot link to {other.pid!r}: it is dead", reason=NOPROC)
 
     def unlink(self, other: Process) -> None:
-        self.links.discard(other)
-        other.links.discard(self)
+        self.links.pop(other, None)
+        other.links.pop(self, None)
 
     def monitor(self, down: Callable[[Any], object]) -> int:
         """Have `down(reason)` called once when this process ends; at once, with NOPROC, if it already has.
@@ -250,41 +283,39 @@ class Process:
         """Give this process a local name, unique in this Python process.
 
         raises: AlreadyStarted  a living process has the name.
-                ConfigError     it is no name.
+                ConfigError     it is no name, or this process has one.
         """
-        check_name(name)
-        holder = _names.get(name)
-        if holder is not None:
-            raise AlreadyStarted(f"the name {name!r} belongs to {holder.pid!r}", pid=holder.pid)
-        _names[name] = self
+        if self.name is not None:
+            raise ConfigError(f"{self.pid!r} has a name, {self.name!r}")
+        names.take(name, self.pid)
         self.name = name
+
+    def unregister(self) -> None:
+        """Free the name, if there is one."""
+        if self.name is not None:
+            names.free(self.name)
+            self.name = None
 
 
 _refs = itertools.count(1)
-_names: dict[str, Process] = {}
-
-
-def check_name(name: object) -> str:
-    if not isinstance(name, str) or not name:
-        raise ConfigError(f"a process name is a non-empty str, not {name!r}")
-    return name
 
 
 def whereis(name: str) -> Pid | None:
     """The pid of the living process with this local name, or None."""
-    process = _names.get(check_name(name))
-    return process.pid if process else None
+    pid: Pid | None = names.holder_of(name)
+    return pid
 
 
 def current() -> Process | None:
-    """The process that is running now; None in a greenlet that is no process."""
-    return getattr(getcurrent(), "erps_process", None)
+    """The process that is running now; None in a greenlet that is no process, or whose process has ended."""
+    process: Process | None = getattr(getcurrent(), "erps_process", None)
+    return process if process is not None and process.alive else None
 
 
 def exit_(pid: Pid, reason: Any) -> None:
-    """Send `pid` an exit signal, as `Process.exit/2`. KILL cannot be trapped.
+    """Send `pid` an exit signal, as `Process.exit/2`. KILL cannot be trapped. From any thread.
 
     switch: does not park; the signal lands at the target's next switch. A loop that computes is not interrupted.
     """
     sender = current()
-    pid.process.signal(sender.pid if sender else pid, reason, untrappable=reason is KILL)
+    pid.process.signal(sender.pid if sender else None, reason, untrappable=reason is KILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,17 @@ def from_plain(plain: Any) -> Any:
     if len(plain) == 2:
         return Shutdown(plain[1]) if plain[0] == "shutdown" else plain[1]
     return None
+
+
+def brief(value: object) -> str:
+    """`repr(value)`, cut where it is long: what goes into a log or a message may be 16 MiB of request."""
+    return _BRIEF.repr(value)
+
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel = 4
+_BRIEF.maxdict = _BRIEF.maxlist = _BRIEF.maxtuple = _BRIEF.maxset = _BRIEF.maxfrozenset = _BRIEF.maxdeque = 20
+_BRIEF.maxstring = _BRIEF.maxlong = _BRIEF.maxother = 300
 
 
 def kind_and_message(reason: Any) -> tuple[str, str]:

@@ -1,0 +1,283 @@
+"""The generic half of a gen_server: takes events, runs callbacks, does what their answers say."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from time import monotonic
+from typing import Any
+
+from gevent import GreenletExit
+from gevent.exceptions import LoopExit
+from gevent.hub import Waiter
+
+from erps_gevent.errors import BadReturn, EncodeError, ErrorReply, Exit, StartError, StartIgnored
+from erps_gevent.otp.gen import LocalGateway, describe
+from erps_gevent.otp.messages import (
+    ABSENT,
+    HIBERNATE,
+    TIMEOUT,
+    Call,
+    Continue,
+    Continuing,
+    Event,
+    IdleTimeout,
+    Ignore,
+    NoReply,
+    Ok,
+    Reply,
+    Stop,
+)
+from erps_gevent.otp.process import ExitSignal, Pid, Process
+from erps_gevent.otp.reasons import KILLED, brief, is_quiet
+from erps_gevent.otp.waiting import TIMED_OUT, answer
+
+logger = logging.getLogger("erps_gevent")
+
+KILL_WAIT = 0.1  # seconds that a start which took too long waits for the end of what it has killed
+
+
+class Loop:
+    """Runs the callbacks of `server` as `process`.
+
+    server: the GenServer instance. A subclass of Loop may hold it weakly; it is asked for anew for each event.
+    """
+
+    def __init__(self, process: Process, server: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.process = process
+        self.instance = server
+        self.args = args
+        self.kwargs = kwargs
+        self.starter: Waiter[Any] | None = None  # as long as the outcome of init is not known
+        self.starter_monitor = 0
+        server._process = process
+        process.gateway = LocalGateway(process)
+
+    def server(self) -> Any:
+        return self.instance
+
+    # Starting.
+
+    def start(self, name: str | None, timeout: float | None) -> Pid:
+        """Spawn the process and wait for the outcome of init; see GenServer.start."""
+        process = self.process
+        if name is not None:
+            process.register(name)
+        if process.parent is not None:
+            process.link(process.parent)
+        waiter: Waiter[Any] = Waiter(process.hub)
+        self.starter = waiter
+        self.starter_monitor = process.monitor(self._failed)
+        process.spawn(self.main)
+        try:
+            outcome = answer(waiter, timeout)
+        except LoopExit as nothing:
+            self._abandon()
+            text = f"{process.label}.init waits for something that will never happen: nothing else is running"
+            raise StartError(text, reason="deadlock") from nothing
+        except BaseException:
+            self._abandon()
+            raise
+        if outcome is TIMED_OUT:
+            self._abandon()
+            process.join(KILL_WAIT)
+            raise StartError(f"{process.label}.init took longer than {timeout} s", reason="timeout")
+        if outcome is None:
+            return process.pid
+        try:
+            raise outcome
+        finally:
+            # Its traceback holds this frame, which would hold it in a cycle.
+            del outcome
+
+    def _failed(self, reason: Any) -> None:
+        """The process has ended before init was done. The starter gets the error and no signal."""
+        starter = self._settle()
+        if starter is not None:
+            self._unlink()
+            self.process.hub.loop.run_callback(starter.switch, _start_error(self.process.label, reason))
+
+    def _abandon(self) -> None:
+        """The starter does not wait any more: what is being started must end, and has no name from now on."""
+        self._settle()
+        self._unlink()
+        self.process.unregister()
+        self.process.die(KILLED)
+
+    def _settle(self) -> Waiter[Any] | None:
+        starter, self.starter = self.starter, None
+        self.process.demonitor(self.starter_monitor)
+        return starter
+
+    def _unlink(self) -> None:
+        if self.process.parent is not None:
+            self.process.unlink(self.process.parent)
+
+    # Running.
+
+    def main(self) -> None:
+        then = self.init()
+        starter = self._settle()
+        if starter is None:
+            return
+        self.process.hub.loop.run_callback(starter.switch, None)
+        while True:
+            then = self.handle(self.following(then))
+
+    def init(self) -> Any:
+        try:
+            given = self.server().init(*self.args, **self.kwargs)
+        except (Exit, GreenletExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001  the starter is told, so it is not logged
+            raise Exit(error) from None
+        finally:
+            del self.args, self.kwargs
+        if given is None:
+            return None
+        if isinstance(given, Ok) and _is_then(given.then):
+            return given.then
+        if isinstance(given, Ignore):
+            raise Exit(_IGNORED)
+        if isinstance(given, Stop):
+            raise Exit(given.reason)
+        raise Exit(_bad_return("init", given, "None, Ok, Ignore or Stop"))
+
+    def following(self, then: Any) -> Any:
+        """The next event, as the last answer asked for it."""
+        inbox = self.process.inbox
+        if then is None or then is HIBERNATE:
+            return inbox.next()
+        if isinstance(then, Continue):
+            inbox.take_turn()
+            return Continuing(then.argument)
+        message = inbox.next(monotonic() + then.seconds)
+        return TIMEOUT if message is None else message
+
+    def handle(self, event: Any) -> Any:
+        """Run the callback for one event; return what is to come next."""
+        try:
+            given = self.deliver(event)
+        except ErrorReply as refusal:
+            return self.refuse(refusal, event)
+        except Exit as exit_:
+            if self.process.dying:
+                raise
+            return self.stop(exit_.reason, event)
+        except (GreenletExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001  a crash, reported once; gevent.Timeout and SystemExit are too
+            return self.crash(error, event)
+        return self.obey(given, event)
+
+    def deliver(self, event: Any) -> Any:
+        server = self.server()
+        if isinstance(event, Event):
+            return event.deliver(server)
+        if isinstance(event, ExitSignal) and self.process.parent and event.pid is self.process.parent.pid:
+            return Stop(event.reason)
+        return server.handle_info(event)
+
+    def obey(self, given: Any, event: Any) -> Any:
+        """Do what a callback's answer says."""
+        asked = isinstance(event, Call)
+        if given is None and not asked:
+            return None
+        if isinstance(given, Stop):
+            return self.stop(given.reason, event, given.reply)
+        if isinstance(given, NoReply) and _is_then(given.then):
+            return given.then
+        if asked and isinstance(given, Reply):
+            return self.reply(given, event)
+        legal = "Reply, NoReply or Stop" if asked else "None, NoReply or Stop"
+        return self.crash(_bad_return("a callback", given, legal), event)
+
+    def reply(self, given: Reply, event: Call) -> Any:
+        try:
+            event.from_.reply(given.value)
+        except EncodeError as error:
+            return self.crash(error, event)
+        if _is_then(given.then):
+            return given.then
+        return self.crash(_bad_return("handle_call", given, "a Reply"), event)
+
+    def refuse(self, refusal: ErrorReply, event: Any) -> Any:
+        """An ErrorReply was raised: the answer to a call, and a crash anywhere else."""
+        if not isinstance(event, Call):
+            return self.crash(refusal, event)
+        try:
+            event.from_.fail(refusal)
+        except EncodeError as error:
+            return self.crash(error, event)
+        return None
+
+    # Ending.
+
+    def stop(self, reason: Any, event: Any, reply: Any = ABSENT) -> Any:
+        """End the process as a callback asked: terminate first, then the reply, then the exit."""
+        final = self.terminate(reason)
+        if reply is not ABSENT and isinstance(event, Call):
+            try:
+                event.from_.reply(reply)
+            except EncodeError as error:
+                final = error
+        self.report(final, event)
+        try:
+            raise Exit(final)
+        finally:
+            # If `terminate` raised it, its traceback holds this frame, which would hold it in a cycle.
+            del final
+
+    def crash(self, error: BaseException, event: Any) -> Any:
+        """End the process because of `error`; its callers get it as a ServerExit."""
+        return self.stop(error, event)
+
+    def terminate(self, reason: Any) -> Any:
+        """Run the callback; an exception in it replaces the reason."""
+        try:
+            self.server().terminate(reason)
+        except Exit as exit_:
+            if self.process.dying:
+                raise
+            return exit_.reason
+        except (GreenletExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001  it becomes the reason
+            return error
+        return reason
+
+    def report(self, reason: Any, event: Any) -> None:
+        """Log a crash once, with the last message, who sent it and the state; quiet reasons leave nothing."""
+        if is_quiet(reason):
+            return
+        state = {name: value for name, value in vars(self.server()).items() if not name.startswith("_")}
+        trace = "".join(traceback.format_exception(reason)) if isinstance(reason, BaseException) else ""
+        logger.error(
+            "%r terminating\nreason: %s\nlast message: %s\nclient: %s\nstate: %s\n%s",
+            self.process.pid,
+            brief(reason),
+            brief(event),
+            event.from_ if isinstance(event, Call) else None,
+            brief(state),
+            trace.rstrip(),
+        )
+
+
+_IGNORED = object()
+
+
+def _is_then(then: Any) -> bool:
+    return then is None or then is HIBERNATE or isinstance(then, Continue | IdleTimeout)
+
+
+def _bad_return(who: str, given: Any, legal: str) -> BadReturn:
+    text = f"{who} returned {brief(given)}; it may return {legal}, with then= None, Continue, IdleTimeout or HIBERNATE"
+    return BadReturn(text, reason=given)
+
+
+def _start_error(label: str, reason: Any) -> Exception:
+    if reason is _IGNORED:
+        return StartIgnored(f"{label}.init returned Ignore()")
+    error = StartError(f"{label} did not start: {describe(reason)}", reason=reason)
+    error.__cause__ = reason if isinstance(reason, BaseException) else None
+    return error
