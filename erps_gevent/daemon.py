@@ -17,7 +17,6 @@ from gevent.pool import Pool
 from gevent.server import StreamServer
 
 from erps_gevent import options
-from erps_gevent.connection import ServerConnection
 from erps_gevent.errors import CallExit, ConfigError, EncodeError, StartError
 from erps_gevent.lines import Lines
 from erps_gevent.otp import behaviour, bridge
@@ -25,6 +24,7 @@ from erps_gevent.otp.behaviour import Option
 from erps_gevent.otp.process import Pid, Process
 from erps_gevent.outbox import HIGH_WATER
 from erps_gevent.server import Server, chosen_options, start_on
+from erps_gevent.server_connection import ServerConnection
 from erps_gevent.transport.address import Peer, parse_address
 from erps_gevent.transport.sockets import listen
 from erps_gevent.transport.tcp import check_transport
@@ -122,7 +122,11 @@ class Daemon(StreamServer):
             listener.setblocking(False)
             super().set_listener(listener)
         elif isinstance(listener, int) or (isinstance(listener, str) and "/" not in listener):
-            super().set_listener(listener)  # type: ignore[arg-type]
+            try:
+                super().set_listener(listener)  # type: ignore[arg-type]
+            except ValueError as exc:
+                text = f"the listener {listener!r} is no host and port: write ('0.0.0.0', 4747), or '0.0.0.0:4747'"
+                raise ConfigError(text) from exc
         else:
             target = parse_address(listener, listening=True)
             self._transport = check_transport(self._transport, target)

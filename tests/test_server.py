@@ -320,7 +320,7 @@ def test_a_push_to_a_client_that_does_not_read_fails_in_time(plain_house):
     client.wait_connected(PATIENCE)
     line = client._lifeline.healer.line
     line.watcher.stop()
-    ref, frame = line.session.call(("flood",), None)
+    _, frame = line.session.call(("flood",), None)
     line.outbox.write(frame)
     (error,) = until(lambda: errors)
     assert "not reading" in str(error)
