@@ -1,81 +1,31 @@
 """Keeps one line to one address up, for as long as somebody wants it.
 
 One greenlet dials, reads the line, and heals it; while the line is down it is the one that waits. A goaway hands over:
-a second greenlet dials anew, and the first reads the old line until its last reply is in.
-
-    IDLE ──OPEN──▶ CONNECTING ──READY──▶ UP ──LOST──▶ CONNECTING      at once, the first time
-                    │      ▲              │
-                  FAILED  TICK            └──GOAWAY──▶ MOVING ──READY──▶ UP
-                    ▼      │                             └──FAILED──▶ BACKOFF
-                    BACKOFF
-
-disconnect() leads to DOWN from anywhere, and connect() out of it; close() leads to CLOSED, which is final.
+a second greenlet dials anew, and the first reads the old line until its last reply is in. The states are in `moves.py`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import random
 from collections.abc import Callable
-from enum import Enum, auto
 from time import monotonic
 from typing import Any
 
 import gevent
 from gevent.hub import Hub, Waiter, get_hub
 
-from erps_gevent.connection import ClientConnection
-from erps_gevent.errors import CallTimeout, Disconnected, ErpsError, Overloaded, ProtocolError
+from erps_gevent.backoff import QUICK_FOR, Backoff, lasts
+from erps_gevent.client_connection import ClientConnection
+from erps_gevent.errors import CallTimeout, Disconnected, ErpsError
+from erps_gevent.moves import MOVES, Event, State
 from erps_gevent.outbox import HIGH_WATER
-from erps_gevent.transport.reasons import LASTING
+
+__all__ = ["Healer", "State"]
 
 logger = logging.getLogger("erps_gevent")
 
-FIRST_CEILING = 0.05  # seconds. Doubled with each attempt ...
-QUICK_CEILING = 0.8  # ... up to this for the first QUICK_FOR seconds, so that a restart is over within a second,
-QUICK_FOR = 30.0
-MOVE_ATTEMPTS = 2  # a move may meet the old listener on its last legs, so its first failure fails nobody
-
-
-class State(Enum):
-    IDLE = auto()
-    CONNECTING = auto()
-    UP = auto()
-    MOVING = auto()
-    BACKOFF = auto()
-    DOWN = auto()
-    CLOSED = auto()
-
-
-class Event(Enum):
-    OPEN = auto()
-    READY = auto()
-    FAILED = auto()
-    LOST = auto()
-    PAUSE = auto()
-    GOAWAY = auto()
-    TICK = auto()
-    DISCONNECT = auto()
-    CLOSE = auto()
-
-
-_OUT = {Event.DISCONNECT: State.DOWN, Event.CLOSE: State.CLOSED}
-
-MOVES: dict[State, dict[Event, State]] = {
-    State.IDLE: {Event.OPEN: State.CONNECTING, **_OUT},
-    State.CONNECTING: {Event.READY: State.UP, Event.FAILED: State.BACKOFF, Event.OPEN: State.CONNECTING, **_OUT},
-    State.UP: {
-        Event.LOST: State.CONNECTING,
-        Event.PAUSE: State.BACKOFF,
-        Event.GOAWAY: State.MOVING,
-        Event.OPEN: State.UP,
-        **_OUT,
-    },
-    State.MOVING: {Event.READY: State.UP, Event.FAILED: State.BACKOFF, Event.OPEN: State.MOVING, **_OUT},
-    State.BACKOFF: {Event.TICK: State.CONNECTING, Event.OPEN: State.CONNECTING, **_OUT},
-    State.DOWN: {Event.OPEN: State.CONNECTING, **_OUT},
-    State.CLOSED: {Event.CLOSE: State.CLOSED, Event.DISCONNECT: State.CLOSED},
-}
+MOVE_FOR = 1.0  # seconds. A move may meet a listener that is gone already and a new one that is not there yet.
 
 
 class Healer:
@@ -85,7 +35,7 @@ class Healer:
     connected:    called with each new connection. Must not park.
     disconnected: called with the cause, once per lost line and once per new cause of failed attempts. Must not park.
     reconnect:    seconds, the cap of the back-off.
-    heal:         False gives up, for good, when the line is lost.
+    heal:         False gives up, for good, when the line is lost or cannot be made.
     """
 
     def __init__(
@@ -107,19 +57,18 @@ class Healer:
         self._dial = dial
         self._connected = connected
         self._disconnected = disconnected
-        self._reconnect = reconnect
+        self._backoff = Backoff(reconnect)
         self._heal = heal
-        self._attempt = 0
-        self._down_since: float | None = None
-        self._told: tuple[type, str] | None = None
-        self._patient: dict[Waiter[Any], bool] = {}
+        self._useless = 0  # lines in a row that ended before they were of use
+        self._moving_until = 0.0
+        self._told: tuple[type, Any] | None = None
+        self._waiting: dict[Waiter[Any], bool] = {}
         self._pause: Waiter[Any] | None = None
         self._greenlet: gevent.Greenlet[..., None] | None = None
         self._running: set[gevent.Greenlet[..., None]] = set()
         self._leaving: set[ClientConnection] = set()
 
-    def _move(self, event: Event) -> None:
-        self.state = MOVES[self.state][event]
+    # What callers ask for.
 
     def usable(self, deadline: float | None, wait: bool) -> ClientConnection:
         """A line that is up and has room. No switch lies between its return and what the caller writes.
@@ -131,15 +80,16 @@ class Healer:
         """
         while True:
             line = self.line
-            if line is None or line.cause is not None or self.state is not State.UP:
+            if line is None or line.cause is not None or line.doubt is not None or self.state is not State.UP:
                 self._wait_for_line(deadline, wait)
             elif line.outbox.size > HIGH_WATER:
-                line.outbox.wait_for_room(deadline)
+                with contextlib.suppress(Disconnected):
+                    line.outbox.wait_for_room(deadline)
             else:
                 return line
 
     def open(self) -> None:
-        """See that somebody is dialling; during a back-off, now."""
+        """See that somebody is dialling; during a back-off, now. raises: Disconnected  it is closed."""
         if self.state is State.CLOSED:
             raise self.down()
         starting = self.state in (State.IDLE, State.DOWN)
@@ -147,7 +97,8 @@ class Healer:
         if starting:
             self._start()
         elif self._pause is not None:
-            self._end_pause()
+            pause, self._pause = self._pause, None
+            self.hub.loop.run_callback(pause.switch, None)
 
     def disconnect(self) -> None:
         """Down until open()."""
@@ -157,105 +108,139 @@ class Healer:
         """Down for good."""
         self._leave(Event.CLOSE, Disconnected(why, reason="closed"))
 
+    def join(self, timeout: float) -> None:
+        """Wait until the lines that were left have said their bye. Parks."""
+        gevent.joinall([greenlet for greenlet in self._running if greenlet is not gevent.getcurrent()], timeout=timeout)
+
     def down(self) -> Disconnected:
         """The error for whoever wants the line while it is down."""
         cause = self.cause
         if self.state in (State.DOWN, State.CLOSED) and isinstance(cause, Disconnected):
-            text = str(cause)
+            error = Disconnected(str(cause), reason="disconnected")
+            error.__cause__ = cause.__cause__ or cause
         else:
-            text = f"no line to {self.name}: {cause}" if cause else f"no line to {self.name}"
-        error = Disconnected(text, reason="disconnected")
-        error.__cause__ = cause
+            error = Disconnected(f"no line to {self.name}: {cause}", reason="disconnected")
+            error.__cause__ = cause
         return error
 
     def _wait_for_line(self, deadline: float | None, wait: bool) -> None:
-        line = self.line
         if self.state in (State.DOWN, State.CLOSED) or (self.state is State.BACKOFF and not wait):
             raise self.down()
+        if deadline is not None and monotonic() >= deadline:
+            error = CallTimeout(f"no line to {self.name} in time; it is {self.state.name.lower()}", reason="timeout")
+            error.__cause__ = self.cause
+            raise error
         waiter: Waiter[Any] = Waiter(self.hub)
-        self._patient[waiter] = wait
+        self._waiting[waiter] = wait
         timer = None
         if deadline is not None:
             # libuv has millisecond timers and warns below them.
             timer = self.hub.loop.timer(max(deadline - monotonic(), 0.001))
-            timer.start(waiter.switch, _LATE)
+            timer.start(waiter.switch, None)
         try:
-            late = waiter.get()
+            waiter.get()
         finally:
-            self._patient.pop(waiter, None)
+            self._waiting.pop(waiter, None)
             if timer is not None:
                 timer.close()
-        if late is _LATE and (self.line is line or self.line is None):
-            error = CallTimeout(f"no line to {self.name} in time; it is {self.state.name.lower()}", reason="timeout")
-            error.__cause__ = self.cause
-            raise error
 
-    def _release(self, error: Exception | None = None, *, all_: bool = True) -> None:
-        """Let waiters go on: to the new line, or with an error. Those with wait=True stay unless `all_`."""
-        for waiter, patient in list(self._patient.items()):
-            if error is not None and patient and not all_:
-                continue
-            del self._patient[waiter]
-            if error is None:
-                self.hub.loop.run_callback(waiter.switch, None)
-            else:
-                self.hub.loop.run_callback(waiter.throw, self.down())
+    def _release(self, *, all_: bool = True) -> None:
+        """Let waiters look again, and those fail for whom the line is down. Without `all_`, only those."""
+        for waiter, patient in list(self._waiting.items()):
+            if all_ or not patient:
+                del self._waiting[waiter]
+                if self.state in (State.BACKOFF, State.DOWN, State.CLOSED):
+                    self.hub.loop.run_callback(waiter.throw, self.down())
+                else:
+                    self.hub.loop.run_callback(waiter.switch, None)
 
-    def join(self, timeout: float) -> None:
-        """Wait until the lines that were left have said their bye. Parks."""
-        gevent.joinall(list(self._running), timeout=timeout)
+    # The state, and who runs.
+
+    def _move(self, event: Event) -> None:
+        self.state = MOVES[self.state][event]
 
     def _leave(self, event: Event, why: Disconnected) -> None:
+        before = self.state
         self._move(event)
+        if self.state is before:
+            return
         self.cause = why
         greenlet, self._greenlet = self._greenlet, None
         line, self.line = self.line, None
         if line is not None:
             line.leave_now(why)
-        elif greenlet is not None:
+        elif greenlet is not None and greenlet is not gevent.getcurrent():
+            # It dials, or waits for its next attempt.
             greenlet.kill(block=False)
         for old in list(self._leaving):
             old.leave_now(why)
-        self._release(why)
+        self._release()
 
-    def _start(self) -> None:
-        self._greenlet = gevent.spawn(self._run)
-        self._running.add(self._greenlet)
-        self._greenlet.rawlink(self._running.discard)
+    def _start(self, *, pause: bool = False) -> None:
+        greenlet = gevent.Greenlet(self._run, pause)
+        self._greenlet = greenlet
+        self._running.add(greenlet)
+        greenlet.rawlink(self._running.discard)
+        greenlet.start()
 
-    def _run(self) -> None:
+    def _is_mine(self) -> bool:
+        """True if the running greenlet is still the one that keeps the line up."""
+        return self._greenlet is gevent.getcurrent()
+
+    def _run(self, pause: bool) -> None:
         """Dial, read, heal, until told otherwise or until a successor has taken over."""
-        me = gevent.getcurrent()
-        while self._greenlet is me:
+        if pause:
+            self._back_off(Disconnected("the server asked to be left before the line was of use"))
+        while self._is_mine():
             line = self._connect()
             if line is not None:
                 self._read(line)
 
-    def _read(self, line: ClientConnection) -> None:
-        cause = line.serve()
-        lost = self.line is line
-        if lost:
-            self.line = None
-        self._leaving.discard(line)
-        line.finish()
-        if lost and self._greenlet is gevent.getcurrent():
-            self._lost(line, cause)
-
     def _connect(self) -> ClientConnection | None:
         try:
-            line = self._dial(self)
-        except ErpsError as error:
-            self._failed(error)
+            line = self._dialled()
+        except Exception as error:  # noqa: BLE001  whatever it is, nobody may wait for ever for its outcome
+            if self._is_mine():
+                self._failed(error)
             return None
+        if not self._is_mine():
+            # disconnect() came in the same turn as the welcome.
+            line.drop()
+            return None
+        # atomic: no switch from here to line.serve(), which sees first what came with the welcome: perhaps a goaway.
         self.line = line
         self.cause = None
         self._told = None
         self.counts["connects"] += 1
         self._move(Event.READY)
-        logger.info("%s: connected", self.name)
         self._connected(line)
         self._release()
         return line
+
+    def _dialled(self) -> ClientConnection:
+        line = self._dial(self)
+        try:
+            # A handler of the log may park.
+            logger.info("%s: connected", self.name)
+        except BaseException:
+            line.drop()
+            raise
+        return line
+
+    def _read(self, line: ClientConnection) -> None:
+        lost = False
+        try:
+            cause = line.serve()
+        finally:
+            if self.line is line:
+                self.line = None
+                lost = True
+            self._leaving.discard(line)
+            line.finish()
+        if lost and self._is_mine():
+            self._lost(line, cause)
+
+    # What happens to the line.
 
     def moving(self, line: ClientConnection) -> None:
         """The server asks to be left: a successor dials, and `line` takes its last replies."""
@@ -263,88 +248,76 @@ class Healer:
             return
         self.counts["moves"] += 1
         self.line = None
-        self._attempt = 0
+        self._moving_until = monotonic() + MOVE_FOR
         self._move(Event.GOAWAY)
         self._leaving.add(line)
-        logger.info("%s: the server says goaway; moving", self.name)
-        self._start()
         line.leave()
+        self._start(pause=self._was_useless(line))
+        logger.info("%s: the server says goaway; moving", self.name)
 
     def _lost(self, line: ClientConnection, cause: Exception) -> None:
-        self.cause = cause
         self.counts["lost"] += 1
-        if line.answered or monotonic() - line.since > QUICK_FOR:
-            self._attempt = 0
-            self._down_since = monotonic()
-        self._attempt += 1
-        self._tell(cause)
         if not self._heal:
-            self.close()
-        elif self._attempt == 1:
-            self._move(Event.LOST)
-        else:
-            self._move(Event.PAUSE)
-            self._release(cause, all_=False)
+            self._give_up(cause)
+            return
+        self.cause = cause
+        again = self._was_useless(line)
+        self._move(Event.PAUSE if again else Event.LOST)
+        if again:
+            self._release(all_=False)
+        self._tell(cause, lost=True)
+        if again:
             self._back_off(cause)
 
-    def _failed(self, error: ErpsError) -> None:
-        self._attempt += 1
+    def _failed(self, error: Exception) -> None:
         self.counts["failed_attempts"] += 1
-        if self.state is State.MOVING and self._attempt < MOVE_ATTEMPTS and not _lasts(error):
+        if self.state is State.MOVING and monotonic() < self._moving_until and not lasts(error):
+            self._back_off(error)
+            return
+        if not self._heal:
+            self._give_up(error)
             return
         self.cause = error
-        self._tell(error)
-        if not self._heal:
-            self.close()
-            return
         self._move(Event.FAILED)
-        self._release(error, all_=False)
+        self._release(all_=False)
+        self._tell(error)
         self._back_off(error)
 
-    def _tell(self, cause: Exception) -> None:
+    def _give_up(self, cause: Exception) -> None:
+        why = Disconnected(f"closed, because heal=False: {cause}", reason="closed")
+        why.__cause__ = cause
+        self._leave(Event.CLOSE, why)
+        self._tell(cause, lost=True)
+
+    def _was_useless(self, line: ClientConnection) -> bool:
+        """True if this line and the one before it ended before they were of use: then the next one has to wait."""
+        if line.answered or monotonic() - line.since > QUICK_FOR:
+            self._backoff.reset()
+            self._useless = 0
+        self._useless += 1
+        return self._useless > 1
+
+    def _tell(self, cause: Exception, *, lost: bool = False) -> None:
         """Log and report a cause, unless it is the one before it again."""
         news = (type(cause), getattr(cause, "reason", None) or str(cause))
-        if self.state is State.UP or news != self._told:
+        if lost or news != self._told:
             self._told = news
-            logger.warning("%s: %s", self.name, cause)
             self._disconnected(cause)
+            logger.warning("%s: %s", self.name, cause, exc_info=None if isinstance(cause, ErpsError) else cause)
 
     def _back_off(self, error: Exception) -> None:
+        # open() or disconnect() may have come while the cause was told.
+        if not self._is_mine() or self.state not in (State.BACKOFF, State.MOVING):
+            return
         waiter: Waiter[Any] = Waiter(self.hub)
         self._pause = waiter
-        timer = self.hub.loop.timer(max(self._delay(error), 0.001))
+        timer = self.hub.loop.timer(max(self._backoff.delay(error), 0.001))
         timer.start(waiter.switch, None)
         try:
             waiter.get()
         finally:
-            self._pause = None
+            if self._pause is waiter:
+                self._pause = None
             timer.close()
-        if self.state is State.BACKOFF:
+        if self._is_mine() and self.state is State.BACKOFF:
             self._move(Event.TICK)
-
-    def _end_pause(self) -> None:
-        pause, self._pause = self._pause, None
-        if pause is not None:
-            self.hub.loop.run_callback(pause.switch, None)
-
-    def _delay(self, error: Exception) -> float:
-        """Seconds until the next attempt, at random under a ceiling, so that a thousand clients do not come at once."""
-        if _lasts(error):
-            return random.uniform(0.5, 1.0) * self._reconnect
-        if self._down_since is None:
-            self._down_since = monotonic()
-        quick = monotonic() - self._down_since < QUICK_FOR
-        top = min(QUICK_CEILING, self._reconnect) if quick else self._reconnect
-        # 2**16 * 0.05 is above any ceiling that is of use.
-        delay = random.uniform(0, min(top, FIRST_CEILING * 2.0 ** min(self._attempt, 16)))
-        if isinstance(error, Overloaded) and error.retry_after is not None:
-            delay += error.retry_after
-        return delay
-
-
-def _lasts(error: Exception) -> bool:
-    """True for what stays wrong until somebody changes a file or an option."""
-    return isinstance(error, ProtocolError) or getattr(error, "reason", None) in LASTING
-
-
-_LATE = object()

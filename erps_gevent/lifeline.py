@@ -15,7 +15,7 @@ from gevent.hub import Hub, get_hub
 from gevent.lock import Semaphore
 from gevent.monkey import get_original, is_module_patched
 
-from erps_gevent.connection import ClientConnection
+from erps_gevent.client_connection import ClientConnection
 from erps_gevent.errors import CallExit, Disconnected, Exit, Overloaded
 from erps_gevent.healing import Healer, State
 from erps_gevent.otp import behaviour

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -37,7 +38,11 @@ class Outbox:
 
     stream:       where it goes.
     send_timeout: seconds without a byte taken by the peer, after which the line counts as lost.
-    failed:       called once, in the hub, with the error that ended the outbox.
+    failed:       called once, perhaps in a hub callback, with the error that ended the outbox. Must not park.
+
+    size:   bytes that have not left.
+    corked: True holds everything back until `uncork`.
+    error:  why nothing more is taken, or None.
     """
 
     __slots__ = (
@@ -50,7 +55,7 @@ class Outbox:
         "_sealed",
         "_send_timeout",
         "_stream",
-        "_waiters",
+        "_waiting",
         "_watcher",
         "corked",
         "error",
@@ -66,7 +71,7 @@ class Outbox:
         self._sealed = memoryview(b"")
         self._begun = memoryview(b"")
         self._batch_due = False
-        self._waiters: list[Waiter[Any]] = []
+        self._waiting: list[Callable[[], object]] = []
         self._watcher: Any = None
         self._patience: Any = None
         self.size = 0
@@ -91,62 +96,92 @@ class Outbox:
         return None
 
     def take_back(self, entry: Entry | None) -> bool:
-        """Drop a frame if no byte of it has been sealed; True if it was dropped."""
-        if entry and entry[0]:
+        """Drop a frame if no byte of it has been sealed; True if it was dropped, or will never leave."""
+        if not entry or not entry[0]:
+            return False
+        if self.error is None:
             self.size -= len(entry[0])
-            entry[0] = b""
-            return True
-        return False
+        entry[0] = b""
+        # Else callers that time out while the peer does not read would leave their entries behind.
+        while self._queue and not self._queue[-1][0]:
+            self._queue.pop()
+        while self._queue and not self._queue[0][0]:
+            self._queue.popleft()
+        self._tell_of_room()
+        return True
 
     def uncork(self, first: bytes) -> None:
         """Send `first`, then what was written while `corked`."""
         self.corked = False
-        self._queue.appendleft([first])
-        self.size += len(first)
-        self.flush()
+        if self.error is None:
+            self._queue.appendleft([first])
+            self.size += len(first)
+            self.flush()
 
-    def wait_for_room(self, deadline: float | None, above: int = HIGH_WATER) -> None:
-        """Park while more than `above` bytes wait.
+    def empty(self) -> None:
+        """Drop what was written while `corked`, and end that."""
+        self.corked = False
+        self.size -= sum(len(entry[0]) for entry in self._queue)
+        self._queue.clear()
+        self._tell_of_room()
+
+    def wait_for_room(self, deadline: float | None) -> None:
+        """Park while more than HIGH_WATER bytes wait.
 
         raises: CallTimeout   no room by the deadline; nothing was sent.
-                Disconnected  the outbox closed meanwhile.
+                Disconnected  the outbox is closed, or was meanwhile.
         """
-        while self.size > above and self.error is None:
-            waiter: Waiter[Any] = Waiter(self._hub)
-            self._waiters.append(waiter)
-            timer = None
-            if deadline is not None:
-                # libuv has millisecond timers and warns below them.
-                timer = self._hub.loop.timer(max(deadline - monotonic(), 0.001))
-                timer.start(waiter.switch, True)
-            try:
-                late = waiter.get()
-            finally:
-                if timer is not None:
-                    timer.close()
-                if waiter in self._waiters:
-                    self._waiters.remove(waiter)
-            if late:
+        while self.size > HIGH_WATER:
+            if deadline is not None and monotonic() >= deadline:
                 raise CallTimeout("the peer is not reading: no room to send in time", reason="timeout")
+            self._park(deadline)
+        if self.error is not None:
+            raise Disconnected(f"the line is down: {self.error}", reason="disconnected") from self.error
+
+    def tell(self, callback: Callable[[], object]) -> None:
+        """Have `callback()` called in the hub, once, when there is room or less to send, or none ever. Idempotent."""
+        if callback not in self._waiting:
+            self._waiting.append(callback)
 
     def flush(self) -> None:
         """Send what is queued, as far as the socket takes it."""
         self._send_begun()
         while self._queue and not self._sealed and self.error is None and not self.corked:
             self._send(self._next_batch())
-        if self._waiters and (self.size <= HIGH_WATER or self.error is not None):
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                self._hub.loop.run_callback(waiter.switch, False)
+        self._tell_of_room()
 
     def close(self, error: Exception) -> None:
         """Drop everything. What is written from now on raises `error` as the cause of a Disconnected."""
         self.error = self.error or error
+        # The entries keep their bytes, by which the callers know that theirs were not sent.
         self._queue.clear()
         self._sealed = self._begun = memoryview(b"")
         self.size = 0
         self._stop_watching()
-        self.flush()
+        self._tell_of_room()
+
+    def _park(self, deadline: float | None) -> None:
+        waiter: Waiter[Any] = Waiter(self._hub)
+        wake = partial(waiter.switch, None)
+        self._waiting.append(wake)
+        timer = None
+        if deadline is not None:
+            # libuv has millisecond timers and warns below them.
+            timer = self._hub.loop.timer(max(deadline - monotonic(), 0.001))
+            timer.start(wake)
+        try:
+            waiter.get()
+        finally:
+            if timer is not None:
+                timer.close()
+            if wake in self._waiting:
+                self._waiting.remove(wake)
+
+    def _tell_of_room(self) -> None:
+        if self._waiting and self.size <= HIGH_WATER:
+            waiting, self._waiting = self._waiting, []
+            for wake in waiting:
+                self._hub.loop.run_callback(wake)
 
     def _end_of_turn(self) -> None:
         self._batch_due = False
@@ -164,13 +199,13 @@ class Outbox:
         self.size -= size
         return frames[0] if len(frames) == 1 else b"".join(frames)
 
-    def _send(self, data: bytes) -> None:
+    def _send(self, data: bytes | memoryview) -> None:
         """Seal `data` and send as much as the socket takes; the write watcher finishes the rest."""
         begun = len(data) > SEAL_SIZE
         if begun:
             self._begun = memoryview(data)[SEAL_SIZE:]
             self.size += len(self._begun)
-            data = memoryview(data)[:SEAL_SIZE]  # type: ignore[assignment]
+            data = memoryview(data)[:SEAL_SIZE]
         try:
             sealed = self._stream.seal(data)
             taken = self._stream.send(sealed)
@@ -189,7 +224,7 @@ class Outbox:
         while self._begun and not self._sealed and self.error is None:
             piece, self._begun = self._begun[:SEAL_SIZE], self._begun[SEAL_SIZE:]
             self.size -= len(piece)
-            self._send(piece)  # type: ignore[arg-type]
+            self._send(piece)
 
     def _watch(self) -> None:
         if self._watcher is None:
@@ -204,12 +239,12 @@ class Outbox:
             self._patience.close()
             self._watcher = self._patience = None
 
-    def _writable(self) -> None:
+    def _writable(self) -> int:
         try:
             taken = self._stream.send(self._sealed)
         except Disconnected as error:
             self._fail(error)
-            return
+            return 0
         if taken:
             self._patience.again(self._out_of_patience)
         self._sealed = self._sealed[taken:]
@@ -217,9 +252,12 @@ class Outbox:
         if not self._sealed:
             self._stop_watching()
             self.flush()
+        return taken
 
     def _out_of_patience(self) -> None:
-        self._fail(Disconnected(f"the peer took nothing for {self._send_timeout:g} s", reason="timeout", sent=True))
+        # It may be this process that was stopped, and not the peer.
+        if not self._writable():
+            self._fail(Disconnected(f"the peer took nothing for {self._send_timeout:g} s", reason="timeout", sent=True))
 
     def _fail(self, error: Exception) -> None:
         if self.error is None:

@@ -7,7 +7,6 @@ import traceback
 from typing import Any, ClassVar
 
 from erps_gevent import options
-from erps_gevent.connection import ROOM_TIMEOUT, ServerConnection
 from erps_gevent.errors import BadReturn, Disconnected, ErpsError, ServerExit
 from erps_gevent.otp import behaviour, bridge
 from erps_gevent.otp.behaviour import Option
@@ -16,6 +15,7 @@ from erps_gevent.otp.gen_server import GenServer, Loop
 from erps_gevent.otp.messages import StopRequest
 from erps_gevent.otp.process import Pid, Process
 from erps_gevent.otp.reasons import NORMAL, to_plain
+from erps_gevent.server_connection import ROOM_TIMEOUT, ServerConnection
 from erps_gevent.transport.address import Peer
 
 
@@ -95,7 +95,6 @@ def start_on(
     process = Process(connection, server.__name__)
     instance = server.__new__(server)
     instance._connection = connection
-    connection.prepare(None)
     Loop(process, instance, args, kwargs).start(None, None)
     return process
 

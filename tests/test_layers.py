@@ -18,8 +18,9 @@ from support import PACKAGE
 LAYERS = (
     {"errors"},
     {"wire", "transport", "otp"},
-    {"options", "outbox"},
+    {"options", "outbox", "backoff", "moves"},
     {"connection"},
+    {"server_connection", "client_connection"},
     {"server", "healing"},
     {"lifeline", "lines"},
     {"daemon", "client"},

@@ -1,0 +1,286 @@
+"""The client's end of a line: who waits for which reference, and the greenlet that reads.
+
+    caller's greenlet    call ──▶ pending[ref] ──▶ outbox.write ──▶ parks ─ ─ ─ ─ ─ ─ ┐
+    reader's greenlet    serve ──▶ pull ──▶ take(reply) ──▶ pending.pop(ref).switch ──┘
+
+Every way out of that wait is an answer, the end of the line (each pending caller is failed once), or the deadline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from gevent.hub import Waiter
+
+from erps_gevent.connection import Connection
+from erps_gevent.errors import CallTimeout, Disconnected, ErpsError, Overloaded, ServerExit, StartError
+from erps_gevent.otp.reasons import from_plain
+from erps_gevent.outbox import Entry
+from erps_gevent.transport.tcp import Stream
+from erps_gevent.wire.packet import Type
+from erps_gevent.wire.refusals import Refusal, error_of
+from erps_gevent.wire.session import ClientSession, Packet, State
+
+
+class ClientConnection(Connection[ClientSession]):
+    """The client's end of a line.
+
+    max_pending: count of calls that may wait for their reply; the server may allow fewer.
+    on_push:     called with each message, in this connection's greenlet; must not park.
+    on_goaway:   called with this connection when the server asks to be left, likewise.
+
+    answered: the line has answered a call.
+    late:     count of replies that nobody waited for any more.
+    leaving:  nothing more may be asked; a bye follows the last reply.
+    since:    when it was made, on the monotonic clock.
+    """
+
+    __slots__ = (
+        "answered",
+        "asked",
+        "clock",
+        "early",
+        "late",
+        "leaving",
+        "max_pending",
+        "on_goaway",
+        "on_push",
+        "pending",
+        "polite",
+        "silent",
+        "since",
+    )
+
+    def __init__(
+        self,
+        stream: Stream,
+        session: ClientSession,
+        send_timeout: float,
+        max_pending: int,
+        on_push: Callable[[Any], None],
+        on_goaway: Callable[[ClientConnection], None],
+    ) -> None:
+        super().__init__(stream, session, send_timeout)
+        self.max_pending = max_pending
+        self.on_push = on_push
+        self.on_goaway = on_goaway
+        self.pending: dict[int, tuple[Waiter[Any], Entry | None, Any]] = {}
+        self.answered = False
+        self.early: list[Packet] | None = []
+        self.leaving = False
+        self.polite = False
+        self.since = monotonic()
+        self.late = 0
+        self.asked: float | None = None  # when the keepalive was sent that nothing has answered yet
+        self.silent: Disconnected | None = None  # the reader is to look once more, and to give up if there is nothing
+        self.clock: Any = None
+
+    # What callers do.
+
+    def call(self, request: Any, timeout: float | None, deadline: float | None) -> Any:
+        """Send a call and wait for its answer; see Client.call. The line is up and has room."""
+        if len(self.pending) >= self.max_pending:
+            text = f"{self.max_pending} calls of this line are pending; wait for replies, or raise max_pending"
+            raise Overloaded(text, reason="overloaded", request=request)
+        remaining = None if deadline is None else max(deadline - monotonic(), 0.0)
+        ref, frame = self.session.call(request, remaining)
+        waiter: Waiter[Any] = Waiter(self.hub)
+        # atomic: no switch from here to get(), or the line could end between and nobody fail this call.
+        if self.cause is not None:
+            # An application type's encoder has parked, and the line was lost meanwhile.
+            raise self._lost(request, sent=False)
+        entry = self.outbox.write(frame)
+        self.pending[ref] = waiter, entry, request
+        timer = None
+        if remaining is not None:
+            # libuv has millisecond timers and warns below them.
+            timer = self.hub.loop.timer(max(remaining, 0.001))
+            timer.start(waiter.switch, _TIMED_OUT)
+        try:
+            value = waiter.get()
+        finally:
+            if timer is not None:
+                timer.close()
+            # Still there: the deadline passed, or this greenlet is being killed.
+            sent = self.pending.pop(ref, None) is None or self._forget(ref, entry)
+            if self.leaving and not self.pending:
+                self.wake()
+        if value is _TIMED_OUT:
+            raise CallTimeout(f"no answer in {timeout} s", reason="timeout", request=request, sent=sent)
+        return value
+
+    def cast(self, request: Any) -> None:
+        self.outbox.write(self.session.cast(request))
+
+    def _forget(self, ref: int, entry: Entry | None) -> bool:
+        """Nobody waits for `ref` any more; True if the request may have been executed."""
+        if self.outbox.take_back(entry):
+            return False
+        if self.cause is None:
+            with contextlib.suppress(Disconnected):
+                self.outbox.write(self.session.cancel(ref))
+        return True
+
+    # What the reader does.
+
+    def greet(self, deadline: float | None) -> None:
+        """Say hello and wait for the welcome. Parks.
+
+        raises: what the peer said against it, or Disconnected.
+        """
+        self.outbox.write(self.session.hello())
+        while self.cause is None and self.session.state is State.GREETING:
+            if not self.more(deadline):
+                text = "connected, but no welcome came in time: that is no erps_gevent server, or its init is slow"
+                self.lose(Disconnected(text, reason="connect_timeout"))
+        if self.cause is not None and self.session.state is not State.OPEN:
+            raise self.cause
+
+    def serve(self) -> Exception:
+        """Read until the line has ended, fail what is pending, and return why. Parks all the time."""
+        try:
+            early, self.early = self.early, None
+            for packet in early or ():
+                self.take(packet)
+            while self.cause is None:
+                if self.leaving and not self.pending:
+                    self.leave_now(Disconnected("this client said bye", reason="bye", sent=True))
+                elif self.silent is not None:
+                    self._look_again(self.silent)
+                else:
+                    self.more(None)
+            return self.cause
+        finally:
+            # Whatever ends the reader: nobody may wait for it.
+            self.lose(Disconnected("the reader of the line was ended", reason="killed", sent=True))
+            self._fail_pending()
+
+    def leave(self) -> None:
+        """Say bye when the last reply is in. Nothing more may be asked on this line."""
+        self.leaving = True
+        self.wake()
+
+    def leave_now(self, why: Disconnected) -> None:
+        """End the line of our own will, with a bye."""
+        self.polite = True
+        self.lose(why)
+
+    def finish(self) -> None:
+        """Close: with a bye if it was our will, and at once if it was not. Parks for the former."""
+        if self.polite and self.outbox.error is None and self.session.state is not State.CLOSED:
+            self._stop_clock()
+            self.part(self.session.bye())
+        else:
+            self.drop()
+
+    def drop(self) -> None:
+        self._stop_clock()
+        super().drop()
+
+    # The keepalive.
+
+    def keep_alive(self, interval: float, dead_after: float | None) -> None:
+        """Say something after `interval` seconds of silence; give the line up after `dead_after` without an echo.
+
+        A line that has calls pending is left alone: the server may be busy, and the kernel's keepalive watches it too.
+        """
+        self._stop_clock()
+        if self.cause is not None:
+            return
+        now = monotonic()
+        silence = now - self.heard
+        if silence < interval:
+            self.asked = None
+        elif self.asked is None:
+            self.asked = now
+            self._say_keepalive()
+        elif dead_after and not self.pending and now - self.asked >= max(dead_after - interval, interval / 2):
+            text = f"the server has been silent for {silence:.0f} s and did not answer a keepalive"
+            # It may be this process that was stopped, and the echo is there: the reader knows.
+            self.silent = Disconnected(text, reason="timeout", sent=True)
+            self.wake()
+        self.clock = self.hub.loop.timer(max(interval - silence if silence < interval else interval / 2, 0.001))
+        self.clock.start(self.keep_alive, interval, dead_after)
+
+    def _say_keepalive(self) -> None:
+        if self.session.state is State.OPEN:
+            with contextlib.suppress(Disconnected):
+                self.outbox.write(self.session.keepalive())
+
+    def _look_again(self, why: Disconnected) -> None:
+        self.silent = None
+        heard = self.heard
+        self.pull()
+        if self.heard == heard:
+            self.lose(why)
+
+    def _stop_clock(self) -> None:
+        clock, self.clock = self.clock, None
+        if clock is not None:
+            clock.close()
+
+    # What comes over the line.
+
+    def take(self, packet: Packet) -> None:
+        type_, ref, value, _ = packet
+        if type_ is Type.WELCOME:
+            self.max_pending = min(self.max_pending, self.session.max_pending)
+        elif self.early is not None and type_ is not Type.ERROR:
+            # It came with the welcome, and is for after handle_connect.
+            self.early.append(packet)
+        elif type_ is Type.REPLY:
+            waiting = self.pending.pop(ref, None) if ref else None
+            if waiting is None:
+                self.late += 1
+                return
+            self.answered = True
+            self.hub.loop.run_callback(waiting[0].switch, value)
+        elif type_ is Type.PUSH:
+            self.on_push(value)
+        elif type_ is Type.ERROR:
+            self._take_error(ref, value)
+        elif type_ is Type.GOAWAY:
+            self.on_goaway(self)
+
+    def ended(self) -> Exception:
+        error = Disconnected("the server closed the line", reason="closed", sent=True)
+        # In the middle of a packet: it was killed, which is no fault of its protocol and heals as fast.
+        error.__cause__ = self.session.eof()
+        return error
+
+    def _take_error(self, ref: int | None, refusal: Refusal) -> None:
+        waiting = self.pending.pop(ref, None) if ref else None
+        error = error_of(refusal, waiting[2] if waiting else None)
+        if isinstance(error, ServerExit | StartError):
+            error.reason = from_plain(error.reason)
+        if ref is None:
+            self.lose(error)
+        elif waiting is not None:
+            self.answered = True
+            self.hub.loop.run_callback(waiting[0].throw, error)
+        else:
+            self.late += 1
+
+    def _fail_pending(self) -> None:
+        pending, self.pending = self.pending, {}
+        for waiter, entry, request in pending.values():
+            error = self._lost(request, sent=not (entry and entry[0]))
+            self.hub.loop.run_callback(waiter.throw, error)
+
+    def _lost(self, request: Any, sent: bool) -> Exception:
+        cause = self.cause
+        if isinstance(cause, ServerExit) and sent:
+            error: ErpsError = type(cause)(
+                str(cause), reason=cause.reason, request=request, kind=cause.kind, message=cause.message
+            )
+        else:
+            text = f"the line was lost before the answer came: {cause}"
+            error = Disconnected(text, reason="disconnected", request=request, sent=sent)
+        error.__cause__ = cause
+        return error
+
+
+_TIMED_OUT = object()

@@ -1,0 +1,282 @@
+"""The server's end of a line: the inbox of a server process, which merges its mailbox and its packets.
+
+    the line ──▶ events ─┐
+                         ├─ in turns ──▶ next() ──▶ one callback at a time
+    the mailbox ─────────┘
+
+At most TURN_EVENTS, or TURN_SECONDS, pass before the other greenlets have a turn. The line is read when there is
+nothing else to do, once a turn if there always is, and from outside, by `look`, while a handler is parked. A peer that
+does not read is not read either; the mailbox goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from time import monotonic
+from typing import Any
+
+import gevent
+from gevent.hub import Hub
+
+from erps_gevent.connection import Connection
+from erps_gevent.errors import CallExit, CallTimeout, Disconnected, EncodeError, ErpsError, ErrorReply, Overloaded
+from erps_gevent.otp.inbox import Inbox
+from erps_gevent.otp.messages import Call, Cast, Event, From, StopRequest
+from erps_gevent.otp.reasons import Shutdown
+from erps_gevent.outbox import HIGH_WATER
+from erps_gevent.transport.tcp import Stream
+from erps_gevent.wire.packet import Type
+from erps_gevent.wire.refusals import Code, Refusal, refusal_of
+from erps_gevent.wire.session import Packet, ServerSession, State
+
+TURN_EVENTS = 64  # events that a busy server takes before the other greenlets have a turn
+TURN_SECONDS = 0.005
+LOOK_EVENTS = 256  # events that wait unserved, above which a parked server's line is not looked at
+LOOK_SIZE = 1024 * 1024  # bytes read ahead of a parked server, likewise
+ROOM_TIMEOUT = 5.0  # seconds that a push or a reply waits for room
+
+DISCONNECTED = Shutdown("disconnected")
+
+
+class RemoteFrom(From):
+    """The reply address of a call that came over a line."""
+
+    __slots__ = ("connection", "ref")
+    is_remote = True
+
+    def __init__(self, connection: ServerConnection, ref: int, deadline: float | None) -> None:
+        self.hub: Hub = connection.hub
+        self.deadline = deadline
+        self.done = False
+        self.connection = connection
+        self.ref = ref
+
+    def _reply(self, value: Any) -> None:
+        self.connection.answer(self.ref, value)
+
+    def _fail(self, error: CallExit | ErrorReply) -> None:
+        self.connection.refuse(self.ref, error)
+
+
+class ServerConnection(Connection[ServerSession]):
+    """The server's end of a line.
+
+    max_pending: count of calls that it may have unanswered.
+
+    calls:  those that are unanswered, started or not.
+    events: what has come and has not been served.
+    """
+
+    __slots__ = ("ahead_from", "calls", "calls_served", "events", "line_first", "max_pending", "served", "turn_ends")
+
+    def __init__(self, stream: Stream, session: ServerSession, send_timeout: float, max_pending: int) -> None:
+        super().__init__(stream, session, send_timeout)
+        self.max_pending = max_pending
+        self.calls: dict[int, RemoteFrom] = {}
+        self.calls_served = 0
+        self.events: deque[Event] = deque()
+        self.line_first = True
+        self.served = 0
+        self.turn_ends = 0.0
+        self.ahead_from = 0
+        # Nothing may overtake the welcome, and init may push; if it fails, those pushes are not sent.
+        self.outbox.corked = True
+
+    # What the process asks of its inbox.
+
+    def next(self, deadline: float | None = None) -> Any:
+        """The next event: from the line and the mailbox in turns. None when the deadline has passed. Parks."""
+        self.served += 1
+        if self.served > TURN_EVENTS or monotonic() > self.turn_ends:
+            self._yield()
+        while True:
+            if self.mailbox and not self.line_first:
+                self.line_first = True
+                return self.mailbox.popleft()
+            self.line_first = False
+            event = self._next_of_line()
+            if event is not None:
+                return event
+            if not self.mailbox and not self._more_events(deadline):
+                return None
+
+    def park(self, deadline: float | None) -> bool:
+        woken = super().park(deadline)
+        self._begin_turn()
+        return woken
+
+    def _next_of_line(self) -> Event | None:
+        while self.events:
+            event = self.events.popleft()
+            if type(event) is not Call or self._is_wanted(event.from_):
+                return event
+        return None if self.cause is None else StopRequest(DISCONNECTED)
+
+    def _is_wanted(self, from_: From) -> bool:
+        """False if the caller has given up before the call was started."""
+        if self.cause is None and not from_.done and (from_.deadline is None or monotonic() < from_.deadline):
+            return True
+        from_.done = True
+        self.calls.pop(from_.ref, None)  # type: ignore[attr-defined]
+        return False
+
+    def _yield(self) -> None:
+        gevent.sleep(0)
+        self._begin_turn()
+        if self.mailbox and not self.events and self.outbox.size <= HIGH_WATER and self.cause is None:
+            self.pull()
+
+    def _begin_turn(self) -> None:
+        # With the one that is being fetched.
+        self.served = 1
+        self.turn_ends = monotonic() + TURN_SECONDS
+
+    def _more_events(self, deadline: float | None) -> bool:
+        if self.outbox.size <= HIGH_WATER:
+            return self.more(deadline)
+        # It does not read what it asked for, so it is not asked for more.
+        self.outbox.tell(self.wake)
+        woken = Inbox.park(self, deadline)
+        self._begin_turn()
+        return woken
+
+    # What comes over the line.
+
+    def take(self, packet: Packet) -> None:
+        type_, ref, value, meta = packet
+        if type_ is Type.CALL:
+            assert ref is not None
+            self._take_call(ref, value, meta)
+        elif type_ is Type.CAST:
+            self.events.append(Cast(value))
+        elif type_ is Type.CANCEL:
+            cancelled = self.calls.pop(ref, None) if ref else None
+            if cancelled is not None:
+                cancelled.done = True
+        elif type_ is Type.KEEPALIVE:
+            # A peer that has this much to read is not waiting for an echo.
+            if self.outbox.size <= HIGH_WATER:
+                self._write(self.session.keepalive())
+        elif type_ is Type.BYE:
+            self.lose(Disconnected("the client said bye", reason="bye", sent=True))
+
+    def _take_call(self, ref: int, request: Any, meta: Any) -> None:
+        if len(self.calls) >= self.max_pending:
+            text = f"{self.max_pending} calls of this line are pending; wait for replies, or raise max_pending"
+            self._write(self.session.refusal(ref, refusal_of(Overloaded(text))))
+            return
+        remaining = meta.get("t") if meta else None
+        deadline = monotonic() + remaining if type(remaining) is float else None
+        from_ = self.calls[ref] = RemoteFrom(self, ref, deadline)
+        self.events.append(Call(request, from_))
+
+    def ended(self) -> Exception:
+        return self.session.eof() or Disconnected("the client closed the line", reason="closed", sent=True)
+
+    def look(self) -> None:
+        """Read, without parking and within bounds, while a handler is parked: keepalives, cancels, byes, the end."""
+        until = monotonic() + TURN_SECONDS
+        if not self.events:
+            self.ahead_from = self.session.received_bytes
+        while (
+            self.cause is None
+            and len(self.events) < LOOK_EVENTS
+            and self.session.received_bytes - self.ahead_from < LOOK_SIZE
+            and self.outbox.size <= HIGH_WATER
+            and self.pull()
+            and monotonic() < until
+        ):
+            continue
+
+    # What goes out.
+
+    def answer(self, ref: int, value: Any) -> None:
+        """Send the reply to the call `ref`, unless its caller has given up.
+
+        raises: EncodeError  the value cannot be sent; the caller is told so.
+        switch: parks while there is no room, for ROOM_TIMEOUT at the most; then the caller is told so.
+        """
+        if self.calls.pop(ref, None) is None or self.cause is not None:
+            return
+        self.calls_served += 1
+        try:
+            frame = self.session.reply(ref, value)
+        except EncodeError as error:
+            self._write(self.session.refusal(ref, Refusal(Code.EXIT, "EncodeError", str(error))))
+            raise
+        self._respond(ref, frame)
+
+    def refuse(self, ref: int, error: ErpsError) -> None:
+        """Answer the call `ref` with an error. raises, switch: as `answer`; it is its data that cannot be sent."""
+        if self.calls.pop(ref, None) is None or self.cause is not None:
+            return
+        try:
+            frame = self.session.refusal(ref, refusal_of(error))
+        except EncodeError as unsendable:
+            self._write(self.session.refusal(ref, Refusal(Code.EXIT, "EncodeError", str(unsendable))))
+            raise
+        self._respond(ref, frame)
+
+    def push(self, message: Any, timeout: float | None = ROOM_TIMEOUT) -> None:
+        """Send `message` to the client; see Server.push."""
+        self._check_line()
+        if self.outbox.size > HIGH_WATER:
+            self.outbox.wait_for_room(None if timeout is None else monotonic() + timeout)
+            self._check_line()
+        self.outbox.write(self.session.push(message))
+
+    def goaway(self) -> None:
+        """Ask the client to move; it is served until it has."""
+        if self.cause is None and self.session.state is not State.CLOSED:
+            self._write(self.session.goaway())
+
+    def _respond(self, ref: int, frame: bytes) -> None:
+        if self.outbox.size > HIGH_WATER:
+            try:
+                self.outbox.wait_for_room(monotonic() + ROOM_TIMEOUT)
+            except CallTimeout as error:
+                frame = self.session.refusal(ref, Refusal(Code.EXIT, "CallTimeout", f"it was executed, but {error}"))
+            except Disconnected:
+                return
+        if self.cause is None:
+            self._write(frame)
+
+    def _check_line(self) -> None:
+        if self.cause is not None:
+            raise Disconnected(f"the line is down: {self.cause}", reason="disconnected") from self.cause
+
+    def _write(self, frame: bytes) -> None:
+        # A closed outbox has already woken whoever ends this line.
+        with contextlib.suppress(Disconnected):
+            self.outbox.write(frame)
+
+    # The beginning and the end.
+
+    def await_hello(self, deadline: float) -> None:
+        """Wait for the client to say who it is. Parks.
+
+        raises: ProtocolError  it is not one that this server serves, or no client at all.
+                Disconnected   it left, or was silent until the deadline.
+        """
+        while self.cause is None and self.session.state is State.FRESH:
+            if not self.more(deadline):
+                self.lose(Disconnected("connected, but said no hello in time", reason="handshake_timeout"))
+        if self.cause is not None:
+            raise self.cause
+
+    def welcome(self, keepalive: float | None) -> None:
+        """Let the client begin, and send what init has pushed. The client may have left by now."""
+        if self.cause is None:
+            self.outbox.uncork(self.session.welcome(keepalive, self.max_pending))
+
+    def say_farewell(self, error: ErpsError) -> None:
+        """Tell the client why the line ends, and end it. Parks; see part()."""
+        if self.session.state is State.CLOSED or self.outbox.error is not None:
+            self.drop()
+            return
+        try:
+            last = self.session.refusal(None, refusal_of(error))
+        except EncodeError:
+            last = self.session.refusal(None, Refusal(Code.EXIT, type(error).__name__, ""))
+        self.part(last)
