@@ -84,7 +84,7 @@ class ClientLoop(Loop):
     ) -> None:
         super().__init__(process, client, args, kwargs)
         self.weak = weakref.ref(client)
-        self.instance = owner  # type: ignore[assignment]
+        self.instance = owner
 
     def server(self) -> GenServer:
         client = self.weak()

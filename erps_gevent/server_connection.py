@@ -16,12 +16,11 @@ from collections import deque
 from time import monotonic
 from typing import Any
 
-import gevent
 from gevent.hub import Hub
 
 from erps_gevent.connection import Connection
 from erps_gevent.errors import CallExit, CallTimeout, Disconnected, EncodeError, ErpsError, ErrorReply, Overloaded
-from erps_gevent.otp.inbox import Inbox
+from erps_gevent.otp.inbox import TURN_SECONDS, Inbox
 from erps_gevent.otp.messages import Call, Cast, Event, From, StopRequest
 from erps_gevent.otp.reasons import Shutdown
 from erps_gevent.outbox import HIGH_WATER
@@ -30,8 +29,6 @@ from erps_gevent.wire.packet import Type
 from erps_gevent.wire.refusals import Code, Refusal, refusal_of
 from erps_gevent.wire.session import Packet, ServerSession, State
 
-TURN_EVENTS = 64  # events that a busy server takes before the other greenlets have a turn
-TURN_SECONDS = 0.005
 LOOK_EVENTS = 256  # events that wait unserved, above which a parked server's line is not looked at
 LOOK_SIZE = 1024 * 1024  # bytes read ahead of a parked server, likewise
 ROOM_TIMEOUT = 5.0  # seconds that a push or a reply waits for room
@@ -68,7 +65,7 @@ class ServerConnection(Connection[ServerSession]):
     events: what has come and has not been served.
     """
 
-    __slots__ = ("ahead_from", "calls", "calls_served", "events", "line_first", "max_pending", "served", "turn_ends")
+    __slots__ = ("ahead_from", "calls", "calls_served", "events", "line_first", "max_pending")
 
     def __init__(self, stream: Stream, session: ServerSession, send_timeout: float, max_pending: int) -> None:
         super().__init__(stream, session, send_timeout)
@@ -77,8 +74,6 @@ class ServerConnection(Connection[ServerSession]):
         self.calls_served = 0
         self.events: deque[Event] = deque()
         self.line_first = True
-        self.served = 0
-        self.turn_ends = 0.0
         self.ahead_from = 0
         # Nothing may overtake the welcome, and init may push; if it fails, those pushes are not sent.
         self.outbox.corked = True
@@ -87,9 +82,7 @@ class ServerConnection(Connection[ServerSession]):
 
     def next(self, deadline: float | None = None) -> Any:
         """The next event: from the line and the mailbox in turns. None when the deadline has passed. Parks."""
-        self.served += 1
-        if self.served > TURN_EVENTS or monotonic() > self.turn_ends:
-            self._yield()
+        self.take_turn()
         while True:
             if self.mailbox and not self.line_first:
                 self.line_first = True
@@ -100,11 +93,6 @@ class ServerConnection(Connection[ServerSession]):
                 return event
             if not self.mailbox and not self._more_events(deadline):
                 return None
-
-    def park(self, deadline: float | None) -> bool:
-        woken = super().park(deadline)
-        self._begin_turn()
-        return woken
 
     def _next_of_line(self) -> Event | None:
         while self.events:
@@ -122,15 +110,9 @@ class ServerConnection(Connection[ServerSession]):
         return False
 
     def _yield(self) -> None:
-        gevent.sleep(0)
-        self._begin_turn()
+        super()._yield()
         if self.mailbox and not self.events and self.outbox.size <= HIGH_WATER and self.cause is None:
             self.pull()
-
-    def _begin_turn(self) -> None:
-        # With the one that is being fetched.
-        self.served = 1
-        self.turn_ends = monotonic() + TURN_SECONDS
 
     def _more_events(self, deadline: float | None) -> bool:
         if self.outbox.size <= HIGH_WATER:

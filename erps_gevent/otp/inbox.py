@@ -28,8 +28,7 @@ class Inbox:
         self.hub: Hub = get_hub()
         self.mailbox: deque[Any] = deque()
         self.parked: Waiter[Any] | None = None
-        self.served = 0
-        self.turn_ends = 0.0
+        self._begin_turn()
 
     def put(self, message: Any) -> None:
         """Append a message. From this hub only; never parks."""
@@ -55,12 +54,15 @@ class Inbox:
         """Count one event; parks for a turn of the loop when this process has had the hub for long enough."""
         self.served += 1
         if self.served > TURN_EVENTS or monotonic() > self.turn_ends:
-            if self.served > 1:
-                gevent.sleep(0)
-            self._begin_turn()
+            self._yield()
+
+    def _yield(self) -> None:
+        gevent.sleep(0)
+        self._begin_turn()
 
     def _begin_turn(self) -> None:
-        self.served = 0
+        # With the one that is being fetched.
+        self.served = 1
         self.turn_ends = monotonic() + TURN_SECONDS
 
     def park(self, deadline: float | None) -> bool:

@@ -1,0 +1,117 @@
+"""What the tests of the kernel share: a server that does what a test tells it, plain processes, native threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gevent.event import Event
+from gevent.hub import get_hub
+from gevent.monkey import get_original
+
+from erps_gevent.otp.gen_server import GenServer
+from erps_gevent.otp.inbox import Inbox
+from erps_gevent.otp.messages import Reply
+from erps_gevent.otp.process import Pid, Process
+from erps_gevent.otp.waiting import TIMED_OUT
+
+PATIENCE = 10.0  # seconds: a bound for what takes milliseconds
+
+_start_thread = get_original("_thread", "start_new_thread")
+
+
+class Probe(GenServer):
+    """A function as a request, message or argument of Continue is run; anything else is echoed and noted in `log`."""
+
+    def init(self, log: list[Any] | None = None, begin: Callable[[Any], Any] | None = None) -> Any:
+        self.log = [] if log is None else log
+        return begin(self) if begin else None
+
+    def handle_call(self, request: Any, from_: Any) -> Any:
+        if callable(request):
+            return request(self, from_)
+        self.log.append(("call", request))
+        return Reply(request)
+
+    def handle_cast(self, request: Any) -> Any:
+        return self._take("cast", request)
+
+    def handle_info(self, message: Any) -> Any:
+        return self._take("info", message)
+
+    def handle_continue(self, argument: Any) -> Any:
+        return self._take("continue", argument)
+
+    def terminate(self, reason: Any) -> Any:
+        self.log.append(("terminate", reason))
+
+    def _take(self, kind: str, what: Any) -> Any:
+        if callable(what):
+            return what(self)
+        self.log.append((kind, what))
+        return None
+
+
+def ended(pid: Pid | Process) -> Any:
+    """Wait until the process is dead; its exit reason, or NOPROC if it was dead before."""
+    process = pid.process if isinstance(pid, Pid) else pid
+    reason = process.join(PATIENCE)
+    assert reason is not TIMED_OUT, f"{process.pid!r} lives"
+    return reason
+
+
+def spawn(main: Callable[[Process], object], *, trap: bool = False, label: str = "test") -> Process:
+    """A process that runs `main(process)`; it begins at the next switch."""
+    process = Process(Inbox(), label)
+    process.trap_exit = trap
+    process.spawn(lambda: main(process))
+    return process
+
+
+def idle(_process: Process) -> None:
+    """A main that lives until it is ended from outside."""
+    Event().wait()
+
+
+def as_process(main: Callable[[Process], Any], *, trap: bool = False) -> Any:
+    """Run `main(process)` as a process and return its value; a failure in it is the test's."""
+    got: list[Any] = []
+    failures: list[BaseException] = []
+
+    def run(process: Process) -> None:
+        try:
+            got.append(main(process))
+        except Exception as error:  # noqa: BLE001  raised again below
+            failures.append(error)
+
+    reason = ended(spawn(run, trap=trap))
+    if failures:
+        raise failures[0]
+    assert got, f"the process ended with {reason!r}"
+    return got[0]
+
+
+class Native:
+    """`function(*args)` in a native thread of its own, which has no hub until it asks for one."""
+
+    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self._hub = get_hub()
+        self._done = Event()
+        _start_thread(self._run, (function, args))
+
+    def _run(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        try:
+            self.value = function(*args)
+        except BaseException as error:  # noqa: BLE001  raised again in `result`
+            self.error = error
+        finally:
+            self._hub.loop.run_callback_threadsafe(self._done.set)
+
+    def result(self) -> Any:
+        """Wait, cooperatively, and return or raise what the function did."""
+        assert self._done.wait(PATIENCE), "the thread still runs"
+        if self.error is not None:
+            raise self.error
+        return self.value
