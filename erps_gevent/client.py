@@ -18,8 +18,8 @@ import gevent
 from erps_gevent import options
 from erps_gevent.errors import ConfigError
 from erps_gevent.healing import State
-from erps_gevent.lifeline import Lifeline
-from erps_gevent.otp import behaviour, bridge
+from erps_gevent.lifeline import BYE_TIMEOUT, Lifeline
+from erps_gevent.otp import behaviour
 from erps_gevent.otp.behaviour import Option
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.process import Pid, Process
@@ -83,11 +83,7 @@ class Client(GenServer):
         switch:  parks this greenlet; in a plain thread, the thread.
         source:  GenServer.call/3
         """
-        lifeline = self._lifeline
-        hub = lifeline.hub or lifeline.choose_hub()
-        if hub is not None and bridge.is_foreign(hub):
-            return bridge.run_in(hub, lifeline.call, request, timeout, wait)
-        return lifeline.call(request, timeout, wait)
+        return self._lifeline.call(request, timeout, wait)
 
     def cast(self, request: Any, timeout: float | None = 5.0, wait: bool = False) -> None:
         """Tell the server process, without waiting for its handler.
@@ -99,11 +95,11 @@ class Client(GenServer):
         switch:  parks while the line is being made, or is full.
         source:  GenServer.cast/2; unlike it, a line that is down is an error.
         """
-        self._run(self._lifeline.cast, request, timeout, wait)
+        self._lifeline.cast(request, timeout, wait)
 
     def connect(self) -> None:
         """Start, or end a disconnect() or a back-off, and return; `wait_connected` waits for the outcome."""
-        self._run(self._lifeline.open)
+        self._lifeline.run(self._lifeline.open)
 
     def wait_connected(self, timeout: float | None = 5.0) -> None:
         """Wait until the line is up, through failed attempts too; starts the client if need be.
@@ -111,18 +107,18 @@ class Client(GenServer):
         raises: CallTimeout   it is not up in time; the cause is chained.
                 Disconnected  it is down by disconnect() or close().
         """
-        self._run(self._lifeline.wait_connected, timeout)
+        self._lifeline.wait_connected(timeout)
 
     def disconnect(self) -> None:
         """Say bye and stay down until connect(). Calls raise Disconnected meanwhile. Parks until the bye is said."""
-        self._run(self._lifeline.disconnect)
+        self._lifeline.run(self._lifeline.disconnect, patience=BYE_TIMEOUT)
 
     def close(self) -> None:
         """Say bye and end the client's process, for good. Idempotent. Parks until the bye is said."""
         lifeline = self._lifeline
         lifeline.closed = True
         if lifeline.hub is not None:
-            self._run(lifeline.close)
+            lifeline.run(lifeline.close, patience=BYE_TIMEOUT)
 
     @property
     def connected(self) -> bool:
@@ -167,12 +163,6 @@ class Client(GenServer):
         info = self._lifeline.info()
         return f"<{type(self).__name__} of {info['address']}, {info['state']}>"
 
-    def _run(self, function: Any, *args: Any) -> Any:
-        hub = self._lifeline.hub or self._lifeline.choose_hub()
-        if hub is not None and bridge.is_foreign(hub):
-            return bridge.run_in(hub, function, *args)
-        return function(*args)
-
     @classmethod
     def _start(cls, args: tuple[Any, ...], kwargs: dict[str, Any], parent: Process | None) -> Pid:
         given, rest = behaviour.split(kwargs, cls.START_OPTIONS)
@@ -182,6 +172,6 @@ class Client(GenServer):
         hub = lifeline.choose_hub()
         if parent is not None and parent.hub is not hub:
             raise ConfigError('hub="thread" cannot be linked to a process of another hub; use hub="here", or start()')
-        client._run(lifeline.begin, parent, checked.get("name"), checked.get("timeout"), client)
+        lifeline.run(lifeline.begin, parent, checked.get("name"), checked.get("timeout"), client)
         assert lifeline.process is not None
         return lifeline.process.pid

@@ -1,14 +1,15 @@
 """What a client keeps while it is open: its process and the healer of its line.
 
 The handle refers to its Lifeline; the Lifeline, and the process's loop, hold the handle only weakly, so that a
-forgotten client can close itself. Everything here runs in the client's hub.
+forgotten client can close itself.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from gevent import getcurrent
 from gevent.hub import Hub, get_hub
@@ -18,7 +19,7 @@ from gevent.monkey import get_original, is_module_patched
 from erps_gevent.client_connection import ClientConnection
 from erps_gevent.errors import CallExit, Disconnected, Exit, Overloaded
 from erps_gevent.healing import Healer, State
-from erps_gevent.otp import behaviour
+from erps_gevent.otp import behaviour, bridge
 from erps_gevent.otp.gen import describe
 from erps_gevent.otp.gen_server import GenServer, Loop
 from erps_gevent.otp.inbox import Inbox
@@ -28,6 +29,8 @@ from erps_gevent.otp.reasons import NORMAL
 from erps_gevent.transport.address import Peer
 from erps_gevent.wire.packet import Stamp
 from erps_gevent.wire.session import ClientSession
+
+T = TypeVar("T")
 
 _allocate_lock = get_original("_thread", "allocate_lock")
 _choosing = _allocate_lock()
@@ -180,8 +183,33 @@ class Lifeline:
         healer = self.healer or self.begin()
         healer.open()
 
+    # From any thread. A hub that does not turn may not hold a caller for longer than its timeout.
+
     def call(self, request: Any, timeout: float | None = 5.0, wait: bool = False) -> Any:
         _check_timeout("timeout", timeout)
+        hub = self.hub or self.choose_hub()
+        if hub is not None and bridge.is_foreign(hub):
+            return bridge.run_in(hub, self._call, request, timeout, wait, patience=timeout)
+        return self._call(request, timeout, wait)
+
+    def cast(self, request: Any, timeout: float | None = 5.0, wait: bool = False) -> None:
+        _check_timeout("timeout", timeout)
+        self.run(self._cast, request, timeout, wait, patience=timeout)
+
+    def wait_connected(self, timeout: float | None) -> None:
+        _check_timeout("timeout", timeout)
+        self.run(self._wait_connected, timeout, patience=timeout)
+
+    def run(self, function: Callable[..., T], *args: Any, patience: float | None = None) -> T:
+        """Run it in the client's hub."""
+        hub = self.hub or self.choose_hub()
+        if hub is not None and bridge.is_foreign(hub):
+            return bridge.run_in(hub, function, *args, patience=patience)
+        return function(*args)
+
+    # In the client's hub.
+
+    def _call(self, request: Any, timeout: float | None, wait: bool) -> Any:
         deadline = None if timeout is None else monotonic() + timeout
         try:
             healer = self.healer or self.begin()
@@ -194,8 +222,7 @@ class Lifeline:
             error.request = request
             raise
 
-    def cast(self, request: Any, timeout: float | None = 5.0, wait: bool = False) -> None:
-        _check_timeout("timeout", timeout)
+    def _cast(self, request: Any, timeout: float | None, wait: bool) -> None:
         deadline = None if timeout is None else monotonic() + timeout
         try:
             healer = self.healer or self.begin()
@@ -204,8 +231,7 @@ class Lifeline:
             error.request = request
             raise
 
-    def wait_connected(self, timeout: float | None) -> None:
-        _check_timeout("timeout", timeout)
+    def _wait_connected(self, timeout: float | None) -> None:
         deadline = None if timeout is None else monotonic() + timeout
         (self.healer or self.begin()).usable(deadline, wait=True)
 

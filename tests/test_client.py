@@ -1,0 +1,635 @@
+"""Client: the handle and its process, from the class statement to the warning about a forgotten one."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import signal
+import time
+import warnings
+import weakref
+
+import gevent
+import pytest
+from faces import PATIENCE, Gate, House, Lab, LabClient, Notes, free_port, greenlets, until, wire
+from gevent.monkey import get_original
+from support import MS, Certs
+
+import erps_gevent as erps
+from erps_gevent import Ignore, NoReply, Stop
+
+Thread = get_original("threading", "Thread")
+
+
+@pytest.fixture
+def lab(house):
+    """A daemon with an act that parks at `gate`."""
+    gate = Gate()
+    daemon = house.daemon(Lab, {"gate": gate, "never": lambda server, from_: NoReply()})
+    daemon.gate = gate
+    return daemon
+
+
+@pytest.fixture
+def client(house, lab, hub):
+    return house.client(lab, hub=hub)
+
+
+# Construction.
+
+
+def test_constructing_it_touches_nothing():
+    client = LabClient(("no-such-host.invalid", 1), transport=erps.Tcp())
+    assert not client.connected
+    assert client.peer is None
+    info = client.info()
+    assert (info["state"], info["hub"], info["cause"]) == ("idle", None, None)
+    assert info["address"] == "no-such-host.invalid:1"
+    assert (info["identifier"], info["version"]) == ("lab", "1.0.3")
+    assert set(client.stats.values()) == {0}
+    assert "LabClient of no-such-host.invalid:1, idle" in repr(client)
+    client.close()
+    assert client.info()["state"] == "closed"
+
+
+WRONG = [
+    ({"transport": None}, erps.ConfigError, r"no transport was given.*Tls\(.*Tcp\(\)"),
+    ({"transport": erps.Tls}, erps.ConfigError, "the class itself"),
+    ({"transport": 7}, erps.ConfigError, "no transport"),
+    ({"address": "example"}, erps.ConfigError, r"erps://host:4747"),
+    ({"address": ("localhost", 0)}, erps.ConfigError, "port 0"),
+    ({"address": 4747}, erps.ConfigError, "erps://host"),
+    ({"address": "erps://localhost:1"}, erps.ConfigError, r"erps\+tcp://"),
+    ({"address": "http://localhost:1"}, erps.ConfigError, "scheme"),
+    ({"keepalife": 1}, TypeError, "did you mean 'keepalive'"),
+    ({"recconect": 1}, TypeError, "did you mean 'reconnect'"),
+    ({"zzz": 1}, TypeError, "zzz"),
+    ({"keepalive": 0}, erps.ConfigError, "keepalive"),
+    ({"keepalive": True}, erps.ConfigError, "keepalive"),
+    ({"hub": "there"}, erps.ConfigError, "'auto', 'here', 'thread'"),
+    ({"heal": 1}, erps.ConfigError, "heal is True or False"),
+    ({"version": "one"}, erps.ConfigError, "version"),
+    ({"version": "1.0.300"}, erps.ConfigError, "version"),
+    ({"identifier": 7}, erps.ConfigError, "identifier"),
+    ({"max_size": 1.5}, erps.ConfigError, "whole number"),
+    ({"codec": "json"}, erps.ConfigError, "cbor"),
+    ({"compressed": 11}, erps.ConfigError, "zlib level"),
+]
+
+
+@pytest.mark.parametrize(("change", "error", "text"), WRONG, ids=lambda value: str(value)[:40])
+def test_what_is_wrong_is_said_at_once(change, error, text):
+    given = {"address": ("localhost", 1), "transport": erps.Tcp(), **change}
+    with pytest.raises(error, match=text):
+        LabClient(given.pop("address"), **given)
+
+
+def test_a_path_cannot_be_compared_with_a_certificate(certs):
+    with pytest.raises(erps.ConfigError, match="server_hostname="):
+        LabClient("/run/x.sock", transport=erps.Tls(**certs.identity("alice")))
+
+
+def test_a_misspelt_option_fails_at_the_class_statement():
+    with pytest.raises(TypeError, match="class Wrong has no option 'versoin'; did you mean 'version'"):
+
+        class Wrong(erps.Client, versoin="1.0"):
+            pass
+
+    with pytest.raises(erps.ConfigError, match="class Bad: max_pushes is a whole number"):
+
+        class Bad(erps.Client, max_pushes=-1):
+            pass
+
+
+def test_defining_a_constructor_fails_at_the_class_statement():
+    with pytest.raises(TypeError, match=r"Wrong defines __init__; .* init\(self"):
+
+        class Wrong(erps.Client):
+            def __init__(self):
+                pass
+
+
+def test_arguments_are_bound_to_init_at_once():
+    class Named(erps.Client):
+        def init(self, account):
+            self.account = account
+
+    with pytest.raises(TypeError, match=r"Named.init\(account\).*did you mean 'account'"):
+        Named(("localhost", 1), acount=1, transport=erps.Tcp())
+    with pytest.raises(TypeError, match=r"Named.init\(account\): missing"):
+        Named(("localhost", 1), transport=erps.Tcp())
+
+
+def test_options_are_inherited_and_those_given_win(house, lab):
+    class Careful(LabClient, max_pending=1, keepalive=7.0):
+        pass
+
+    client = house.client(lab, cls=Careful, keepalive=8.0)
+    chosen = client._lifeline.chosen
+    assert (chosen["max_pending"], chosen["keepalive"], chosen["identifier"]) == (1, 8.0, "lab")
+
+
+def test_a_url_says_it_all(house, lab):
+    scheme = "erps+tcp" if house.wire.kind == "tcp" else "erps"
+    client = house.client(f"{scheme}://127.0.0.1:{lab.server_port}")
+    assert client.call(("echo", 1), timeout=PATIENCE) == 1
+
+
+# Calls, casts, lines.
+
+
+def test_the_first_call_connects_and_the_values_keep_their_types(client):
+    value = {"t": (1, 2.5, b"x", None), ("a", 1): {3}, "big": 10**40}
+    assert client.call(("echo", value), timeout=PATIENCE) == value
+    assert client.connected
+    assert client.info()["state"] == "up"
+    assert client.info()["hub"] == client._lifeline.chosen["hub"]
+    assert client.stats["connects"] == 1
+
+
+def test_with_connects_and_closes(house, lab, hub):
+    with house.client(lab, hub=hub) as client:
+        client.wait_connected(timeout=PATIENCE)
+        assert client.peer.address == ("127.0.0.1", lab.server_port)
+    assert not client.connected
+    assert client.peer is None
+    until(lambda: lab.servers == [])
+
+
+def test_a_cast_is_a_call_without_an_answer(house, hub):
+    noted = Notes()
+    daemon = house.daemon(Lab, {}, noted)
+    client = house.client(daemon, hub=hub)
+    assert client.cast(("n", 1), timeout=PATIENCE) is None
+    assert noted.wait("cast") == [("n", 1)]
+
+
+def test_a_closed_client_stays_closed(client):
+    client.call(("echo", 1), timeout=PATIENCE)
+    client.close()
+    client.close()
+    for use in (lambda: client.call(("echo", 1)), lambda: client.cast(1), client.connect, client.wait_connected):
+        with pytest.raises(erps.Disconnected, match="closed") as caught:
+            use()
+        assert caught.value.sent is False
+        assert caught.value.reason in ("closed", "disconnected")
+    assert client.info()["state"] == "closed"
+
+
+def test_a_client_that_was_closed_before_its_first_use_stays_closed(plain_house):
+    client = plain_house.client(("127.0.0.1", 1), hub="thread")
+    client.close()
+    with pytest.raises(erps.Disconnected, match="closed") as caught:
+        client.call("x")
+    assert caught.value.request == "x"
+    assert client.info()["hub"] is None
+
+
+def test_disconnect_is_down_until_connect(house, lab, hub):
+    noted = Notes()
+    client = house.client(lab, noted, hub=hub)
+    client.wait_connected(timeout=PATIENCE)
+    client.disconnect()
+    assert client.info()["state"] == "down"
+    with pytest.raises(erps.Disconnected, match=r"connect\(\)"):
+        client.call(("echo", 1), timeout=PATIENCE, wait=True)
+    with pytest.raises(erps.Disconnected, match=r"connect\(\)"):
+        client.wait_connected(timeout=PATIENCE)
+    client.connect()
+    assert client.call(("echo", 1), timeout=PATIENCE) == 1
+    assert noted.wait("connect", 2)
+    assert noted.of("disconnect") == []
+
+
+def test_wait_connected_waits_through_failures(house, hub):
+    port = free_port()
+    client = house.client(("127.0.0.1", port), hub=hub)
+    waiting = gevent.spawn(client.wait_connected, PATIENCE)
+    until(lambda: client.stats["failed_attempts"])
+    house.daemon(listener=("127.0.0.1", port))
+    waiting.get(timeout=PATIENCE)
+    assert client.connected
+
+
+def test_wait_connected_has_a_timeout_and_says_why(house, hub):
+    client = house.client(("127.0.0.1", free_port()), hub=hub)
+    with pytest.raises(erps.CallTimeout, match="no line") as caught:
+        client.wait_connected(timeout=50 * MS)
+    assert caught.value.sent is False
+    assert "refused" in str(caught.value.__cause__)
+
+
+def test_a_call_while_down_fails_at_once_or_waits_if_asked(house, hub):
+    port = free_port()
+    client = house.client(("127.0.0.1", port), hub=hub)
+    with pytest.raises(erps.Disconnected, match="refused") as caught:
+        client.call(("echo", 1), timeout=PATIENCE)
+    assert caught.value.sent is False
+    assert caught.value.request == ("echo", 1)
+    with pytest.raises(erps.CallTimeout) as late:
+        client.call(("echo", 2), timeout=30 * MS, wait=True)
+    assert late.value.sent is False
+    house.daemon(listener=("127.0.0.1", port))
+    assert client.call(("echo", 3), timeout=PATIENCE, wait=True) == 3
+
+
+@pytest.mark.parametrize("timeout", [0, 0.0])
+def test_a_timeout_of_nothing_gives_up_at_once(client, lab, timeout):
+    client.wait_connected(timeout=PATIENCE)
+    with pytest.raises(erps.CallTimeout):
+        client.call(("never",), timeout=timeout)
+    assert client.call(("echo", 1), timeout=PATIENCE) == 1
+
+
+def test_a_timeout_of_none_waits_for_ever(client, lab):
+    call = gevent.spawn(client.call, ("gate",), None)
+    lab.gate.entered.wait(PATIENCE)
+    lab.gate.open()
+    assert call.get(timeout=PATIENCE) == "through"
+
+
+@pytest.mark.parametrize("timeout", [-1, "1", True, float("nan"), float("inf"), (1,)])
+def test_a_timeout_that_is_none_is_refused(client, timeout):
+    for use in (
+        lambda: client.call(("echo", 1), timeout=timeout),
+        lambda: client.cast(1, timeout=timeout),
+        lambda: client.wait_connected(timeout=timeout),
+    ):
+        with pytest.raises(erps.ConfigError, match="timeout is a number"):
+            use()
+
+
+def test_a_late_answer_is_dropped_and_counted(client, lab):
+    with pytest.raises(erps.CallTimeout, match="no answer in") as caught:
+        client.call(("gate",), timeout=50 * MS)
+    assert caught.value.sent
+    assert caught.value.request == ("gate",)
+    lab.gate.open()
+    assert client.call(("echo", 1), timeout=PATIENCE) == 1
+    assert client.stats["pending"] == 0
+
+
+# Neighbours.
+
+
+def test_a_killed_caller_leaves_its_neighbours_alone(house, lab):
+    client = house.client(lab)
+    client.wait_connected(PATIENCE)
+    doomed = gevent.spawn(client.call, ("never",), timeout=PATIENCE)
+    until(lambda: client.stats["pending"] == 1)
+    doomed.kill()
+    assert client.stats["pending"] == 0
+    assert client.call(("echo", 1), timeout=PATIENCE) == 1
+    assert client.stats["connects"] == 1
+
+
+def test_a_gevent_timeout_leaves_the_line_alone(client, lab):
+    client.wait_connected(PATIENCE)
+    with pytest.raises(gevent.Timeout):
+        with gevent.Timeout(20 * MS):
+            client.call(("never",), timeout=PATIENCE)
+    assert client.call(("echo", 1), timeout=PATIENCE) == 1
+    until(lambda: client.stats["pending"] == 0)
+    assert client.stats["connects"] == 1
+
+
+def test_native_threads_share_a_client(house, lab):
+    client = house.client(lab, hub="thread")
+    got, threads = [], []
+
+    def call_often(name):
+        for number in range(50):
+            got.append(client.call(("echo", (name, number)), timeout=PATIENCE) == (name, number))
+
+    for name in range(8):
+        threads.append(Thread(target=call_often, args=(name,)))
+        threads[-1].start()
+    until(lambda: not any(thread.is_alive() for thread in threads))
+    assert got == [True] * 400
+    assert client.stats["connects"] == 1
+
+
+def test_all_clients_share_one_hub_thread(house, lab):
+    clients = [house.client(lab, hub="thread") for _ in range(3)]
+    for client in clients:
+        client.wait_connected(PATIENCE)
+    assert len({id(client._lifeline.hub) for client in clients}) == 1
+    assert clients[0]._lifeline.hub is not gevent.get_hub()
+
+
+def test_hub_auto_is_here_in_a_greenlet(house, lab):
+    client = house.client(lab, hub="auto")
+    gevent.spawn(client.wait_connected, PATIENCE).get(timeout=PATIENCE)
+    assert client.info()["hub"] == "here"
+
+
+def test_an_interrupt_ends_the_wait_in_another_hub(house, lab):
+    client = house.client(lab, hub="thread")
+    client.wait_connected(PATIENCE)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            client.call(("never",), timeout=PATIENCE)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    until(lambda: client.stats["pending"] == 0)
+    assert client.call(("echo", 1), timeout=PATIENCE) == 1
+
+
+def test_too_many_pending_calls_are_refused_before_they_are_sent(house, lab):
+    client = house.client(lab, max_pending=2)
+    client.wait_connected(PATIENCE)
+    calls = [gevent.spawn(client.call, ("never",), timeout=PATIENCE) for _ in range(2)]
+    until(lambda: client.stats["pending"] == 2)
+    with pytest.raises(erps.Overloaded, match="max_pending") as caught:
+        client.call(("echo", 1), timeout=PATIENCE)
+    assert caught.value.sent is False
+    assert caught.value.request == ("echo", 1)
+    gevent.killall(calls)
+    assert client.call(("echo", 1), timeout=PATIENCE) == 1
+
+
+# The client's process.
+
+
+def test_callbacks_are_told_once_of_each_line_and_each_cause(house, hub):
+    noted = Notes()
+    daemon = house.daemon()
+    client = house.client(daemon, noted, hub=hub)
+    client.wait_connected(PATIENCE)
+    daemon.stop(timeout=0)
+    # The move found nobody, again and again, and that is told once.
+    noted.wait("disconnect")
+    failed = client.stats["failed_attempts"]
+    until(lambda: client.stats["failed_attempts"] >= failed + 2)
+    assert len(noted.of("connect")) == 1
+    (cause,) = noted.of("disconnect")
+    assert "refused" in str(cause)
+    daemon.start()
+    client.wait_connected(PATIENCE)
+    noted.wait("connect", 2)
+    assert noted.of("connect")[1].address == daemon.address
+
+
+def test_a_lost_line_is_reported_with_its_cause_and_healed_at_once(plain_house, hub):
+    noted = Notes()
+    acts = {"crash": lambda server, from_: 1 // 0}
+    client = plain_house.client(plain_house.daemon(Lab, acts), noted, hub=hub)
+    with pytest.raises(erps.ServerExit):
+        client.call(("crash",), timeout=PATIENCE)
+    (error,) = noted.wait("disconnect")
+    assert isinstance(error, erps.ServerExit)
+    assert error.kind == "ZeroDivisionError"
+    assert client.call(("echo", 1), timeout=PATIENCE, wait=True) == 1
+    assert client.stats["lost"] == 1
+
+
+def test_a_client_that_shall_not_heal_gives_up(house, hub):
+    daemon = house.daemon(Lab, {"crash": lambda server, from_: 1 // 0})
+    client = house.client(daemon, hub=hub, heal=False)
+    with pytest.raises(erps.ServerExit):
+        client.call(("crash",), timeout=PATIENCE)
+    until(lambda: client.info()["state"] == "closed")
+    with pytest.raises(erps.Disconnected, match="closed"):
+        client.call(("echo", 1), timeout=PATIENCE, wait=True)
+
+
+class Curious(erps.Client, identifier="lab", version="1.0.0"):
+    def init(self, note):
+        self.note = note
+
+    def handle_push(self, message):
+        self.note("answer", self.call(("echo", message), timeout=PATIENCE))
+
+
+def test_a_call_inside_handle_push_works(house, hub):
+    noted = Notes()
+    daemon = house.daemon()
+    house.client(daemon, noted, cls=Curious, hub=hub).wait_connected(PATIENCE)
+    daemon.broadcast(1)
+    daemon.broadcast(2)
+    assert noted.wait("answer", 2) == [1, 2]
+
+
+class Slow(erps.Client, identifier="lab", version="1.0.0"):
+    def init(self, gate, note):
+        self.gate = gate
+        self.note = note
+
+    def handle_push(self, message):
+        self.gate()
+
+    def handle_disconnect(self, error):
+        self.note("disconnect", error)
+
+
+def test_too_many_pushes_close_the_line_by_name(house):
+    gate, noted = Gate(), Notes()
+    daemon = house.daemon()
+    client = house.client(daemon, gate, noted, cls=Slow, max_pushes=10)
+    client.wait_connected(PATIENCE)
+    for number in range(20):
+        daemon.broadcast(number)
+    until(lambda: client.stats["lost"])
+    gate.open()
+    (error,) = noted.wait("disconnect")
+    assert isinstance(error, erps.Overloaded)
+    assert "max_pushes" in str(error)
+    assert client.call(("echo", 1), timeout=PATIENCE, wait=True) == 1
+
+
+def test_a_crash_in_handle_push_ends_the_client_and_calls_say_so(house, hub, caplog):
+    class Clumsy(LabClient):
+        def handle_push(self, message):
+            raise LookupError("no such page")
+
+    daemon = house.daemon(Lab, {"never": lambda server, from_: NoReply()})
+    noted = Notes()
+    client = house.client(daemon, noted, cls=Clumsy, hub=hub)
+    client.wait_connected(PATIENCE)
+    pending = gevent.spawn(client.call, ("never",), PATIENCE)
+    until(lambda: client.stats["pending"] == 1)
+    daemon.broadcast(1)
+    with pytest.raises(erps.Disconnected, match="no such page") as caught:
+        pending.get(timeout=PATIENCE)
+    assert caught.value.sent is True
+    with pytest.raises(erps.Disconnected, match="own process ended: LookupError: no such page"):
+        client.call(("echo", 1), timeout=PATIENCE)
+    assert isinstance(noted.of("terminate")[0], LookupError)
+    until(lambda: daemon.servers == [])
+    assert caplog.text.count("terminating") == 1
+
+
+def test_a_client_may_stop_itself(house):
+    class Fickle(LabClient):
+        def handle_push(self, message):
+            return Stop(erps.NORMAL)
+
+    daemon = house.daemon()
+    client = house.client(daemon, cls=Fickle)
+    client.wait_connected(PATIENCE)
+    daemon.broadcast(1)
+    until(lambda: client.info()["state"] == "closed")
+    with pytest.raises(erps.Disconnected, match="closed"):
+        client.call(1)
+
+
+@pytest.mark.parametrize(("answer", "error"), [(Stop("why not"), erps.StartError), (Ignore(), erps.StartIgnored)])
+def test_a_client_whose_init_declines_does_not_connect(plain_house, hub, answer, error):
+    class Declining(erps.Client, identifier="lab", version="1.0.0"):
+        def init(self):
+            return answer
+
+    daemon = plain_house.daemon()
+    client = plain_house.client(daemon, cls=Declining, hub=hub)
+    with pytest.raises(error):
+        client.call(("echo", 1), timeout=PATIENCE)
+    assert daemon.info()["accepted"] == 0
+
+
+def test_a_client_may_close_itself_in_a_callback(house):
+    class Done(LabClient):
+        def handle_push(self, message):
+            self.close()
+
+    daemon = house.daemon()
+    client = house.client(daemon, cls=Done)
+    client.wait_connected(PATIENCE)
+    daemon.broadcast("go")
+    until(lambda: daemon.servers == [])
+    assert client.info()["state"] == "closed"
+
+
+# As a process.
+
+
+def test_its_pid_and_name_take_the_remote_path(house, lab, hub):
+    noted = Notes()
+    pid = LabClient.start(
+        ("127.0.0.1", lab.server_port), noted, transport=house.wire.client, hub=hub, name="remote lab"
+    )
+    try:
+        assert erps.call(pid, ("echo", 1), timeout=PATIENCE) == 1
+        assert erps.call("remote lab", ("echo", 2), timeout=PATIENCE) == 2
+        assert pid.call(("echo", 3), timeout=PATIENCE) == 3
+        erps.cast("remote lab", "told")
+        assert erps.whereis("remote lab") is pid
+        pid.send("to the mailbox")
+        assert noted.wait("info") == ["to the mailbox"]
+    finally:
+        erps.stop(pid)
+    assert noted.of("terminate") == [erps.NORMAL]
+    assert not pid.is_alive()
+    until(lambda: lab.servers == [])
+    with pytest.raises(erps.NoProc):
+        erps.call("remote lab", 1)
+
+
+def test_erps_call_takes_a_client(client):
+    assert erps.call(client, ("echo", 1), timeout=PATIENCE) == 1
+    erps.cast(client, 1)
+
+
+def test_a_linked_client_ends_with_its_parent(house, lab):
+    started = []
+
+    class Parent(erps.GenServer):
+        def init(self):
+            address = ("127.0.0.1", lab.server_port)
+            started.append(LabClient.start_link(address, transport=house.wire.client, hub="here"))
+
+        def handle_cast(self, request):
+            raise RuntimeError("the parent falls")
+
+    parent = Parent.start()
+    assert started[0].call(("echo", 1), timeout=PATIENCE) == 1
+    parent.cast(1)
+    until(lambda: not started[0].is_alive())
+    until(lambda: lab.servers == [])
+
+
+def test_a_link_into_another_hub_is_refused(house, lab):
+    class Parent(erps.GenServer):
+        def init(self):
+            LabClient.start_link(("127.0.0.1", lab.server_port), transport=house.wire.client, hub="thread")
+
+    with pytest.raises(erps.StartError, match='hub="here"'):
+        Parent.start()
+
+
+# Forgotten.
+
+
+def test_a_forgotten_client_closes_itself_with_a_warning(kind, certs, hub):
+    house = House(wire(kind, certs))
+    daemon = house.daemon()
+
+    def use():
+        client = LabClient(daemon.address, transport=house.wire.client, hub=hub)
+        client.call(("echo", 1), timeout=PATIENCE)
+        return weakref.ref(client)
+
+    gc.collect()
+    before = greenlets()
+    with pytest.warns(ResourceWarning, match=r"LabClient of 127.0.0.1.* never closed: use `with`"):
+        forgotten = use()
+    assert forgotten() is None
+    until(lambda: daemon.servers == [])
+    until(lambda: greenlets() <= before, "its greenlets")
+    house.close()
+
+
+def test_a_forgotten_client_that_was_closed_or_never_used_says_nothing(plain_house):
+    daemon = plain_house.daemon()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with LabClient(daemon.address, transport=erps.Tcp(), hub="here") as client:
+            client.wait_connected(PATIENCE)
+        del client
+        LabClient(daemon.address, transport=erps.Tcp())
+        gc.collect()
+
+
+def test_closing_while_a_call_waits_fails_it(client, lab):
+    call = gevent.spawn(client.call, ("never",), PATIENCE)
+    until(lambda: client.stats["pending"] == 1)
+    client.close()
+    with pytest.raises(erps.Disconnected) as caught:
+        call.get(timeout=PATIENCE)
+    assert caught.value.sent is True
+
+
+def test_two_thousand_calls_leave_nothing_behind(certs: Certs, hub):
+    house = House(wire("tls1.3", certs))
+    client = house.client(house.daemon(), hub=hub)
+    client.wait_connected(PATIENCE)
+    before = greenlets()
+    for number in range(2000):
+        assert client.call(("echo", number), timeout=PATIENCE) == number
+    assert client.stats["pending"] == 0
+    assert greenlets() <= before
+    house.close()
+
+
+def test_an_error_of_a_call_pickles(client):
+    client.wait_connected(PATIENCE)
+    with pytest.raises(erps.CallTimeout) as caught:
+        client.call(("never",), timeout=0)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.request, again.sent) == (str(caught.value), ("never",), caught.value.sent)
+
+
+def test_a_call_over_a_black_hole_returns_in_time(plain_house, hub):
+    silent = plain_house.daemon(max_handshakes=1)
+    silent.stop_accepting()
+    client = plain_house.client(silent, hub=hub)
+    began = time.monotonic()
+    with pytest.raises(erps.CallTimeout) as caught:
+        client.call(("echo", 1), timeout=100 * MS)
+    assert 0.09 < time.monotonic() - began < 2
+    assert caught.value.sent is False
