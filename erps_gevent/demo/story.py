@@ -8,7 +8,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from statistics import median
 from time import monotonic
@@ -260,7 +260,7 @@ def _stopped(daemon: Any) -> Counter[int]:
 
 
 def _end(daemon: Any) -> None:
-    if daemon.poll() is None:
+    with suppress(ProcessLookupError):
         daemon.kill()
     daemon.wait()
     daemon.stdin.close()
