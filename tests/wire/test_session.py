@@ -1,0 +1,390 @@
+"""Both ends: who meets whom, what each learns of the other, references, and a long dialogue against a plain model."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import pytest
+from dialogues import GOLDEN, NONCE, STAMP, client, in_state, pair, server, take
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from packaging.specifiers import SpecifierSet
+
+from erps_gevent.errors import BadPacket, EncodeError, IdentifierMismatch, PacketTooLarge, VersionMismatch
+from erps_gevent.wire.dialogue import Role
+from erps_gevent.wire.packet import Stamp, Type
+from erps_gevent.wire.payloads import LEAST_SIZE
+from erps_gevent.wire.refusals import Code, Refusal
+from erps_gevent.wire.session import ClientSession, ServerSession, State
+
+
+def meet(version, identifier, to="counter", versions=None):
+    """A server that has heard the hello of a client."""
+    other = ServerSession(Stamp((0, 0, 0), to), SpecifierSet(versions) if versions else None)
+    other.receive(ClientSession(Stamp(version, identifier)).hello())
+    return other
+
+
+# hello and welcome
+
+
+def test_hello_and_welcome_open_the_line_and_say_what_each_takes():
+    one, other = client(max_size=2000), server(max_size=3000)
+    [hello] = take(other, one.hello())
+    assert hello.value == {"abilities": [], "max_size": 2000, "nonce": NONCE}
+    [welcome] = take(one, other.welcome(12.5, 7))
+    assert welcome.value == {"keepalive": 12.5, "max_pending": 7, "max_size": 3000, "nonce": NONCE}
+    assert (one.peer_max_size, one.max_pending, one.keepalive_interval) == (3000, 7, 12.5)
+    assert other.peer_max_size == 2000
+    assert one.state is other.state is State.OPEN
+
+
+def test_a_server_may_leave_the_interval_to_its_client():
+    one, other = client(), server()
+    take(other, one.hello())
+    take(one, other.welcome(None, 7))
+    assert one.keepalive_interval is None
+
+
+def test_a_hello_may_not_be_larger_than_four_kibibytes():
+    end = server()
+    end.receive(b"erps" + (4097).to_bytes(4, "big") + bytes([Type.HELLO]))
+    assert isinstance(end.error, PacketTooLarge)
+    assert "max_size is 4096" in str(end.error)
+
+
+def test_a_server_that_takes_little_takes_a_hello_of_four_kibibytes():
+    end = server(max_size=LEAST_SIZE)
+    end.receive(b"erps" + (4096).to_bytes(4, "big") + bytes([Type.HELLO]))
+    assert end.error is None
+
+
+def test_after_the_hello_a_server_takes_what_it_said():
+    end = server(max_size=5000)
+    take(end, GOLDEN["hello"])
+    end.welcome(None, 1)
+    assert len(take(end, STAMP.frame(Type.CAST, b"\x82\xf6\x59" + (4994).to_bytes(2, "big") + bytes(4994)))) == 1
+    end.receive(STAMP.frame(Type.CAST, bytes(5001))[:9])
+    assert isinstance(end.error, PacketTooLarge)
+
+
+def test_before_the_hello_a_refusal_is_short():
+    end = server()
+    frame = end.refusal(None, Refusal(Code.BAD_PACKET, "BadPacket", "x" * 100_000))
+    assert len(frame) < 1000
+    [packet] = take(in_state(Role.CLIENT, State.GREETING), frame)
+    assert packet.value.message == "x" * 409
+
+
+# who meets whom
+
+
+@pytest.mark.parametrize(("mine", "theirs"), [("counter", "counter"), ("", ""), ("anybody", ""), ("é" * 18, "é" * 18)])
+def test_a_client_meets_a_server_of_its_identifier_or_of_none(mine, theirs):
+    other = meet((1, 0, 3), mine, to=theirs)
+    assert other.error is None
+    one = ClientSession(Stamp((1, 0, 3), mine))
+    one.hello()
+    take(one, other.welcome(None, 1))
+
+
+@pytest.mark.parametrize("theirs", ["countr", "", "Counter", "counter2"])
+def test_a_client_of_another_identifier_is_told_both(theirs):
+    end = meet((1, 0, 3), theirs)
+    assert isinstance(end.error, IdentifierMismatch)
+    text = f"the client's identifier is {theirs!r} and this server's is 'counter'; "
+    assert str(end.error) == text + "give both the same, or check the address"
+    assert end.state is State.FRESH
+
+
+def test_a_server_of_another_identifier_is_told_both():
+    one, other = client(), ServerSession(Stamp((0, 0, 0), "other"))
+    one.hello()
+    take(other, ClientSession(Stamp((0, 0, 0), "other")).hello())
+    assert one.receive(other.welcome(None, 1)) == []
+    assert isinstance(one.error, IdentifierMismatch)
+    assert str(one.error) == (
+        "this client's identifier is 'counter' and the server's is 'other'; give both the same, or check the address"
+    )
+
+
+def test_a_server_of_another_identifier_may_say_itself_what_is_wrong():
+    one, other = client(), ServerSession(Stamp((0, 0, 0), "other"))
+    other.receive(one.hello())
+    assert isinstance(other.error, IdentifierMismatch)
+    [packet] = take(one, other.refusal(None, Refusal(Code.IDENTIFIER, "IdentifierMismatch", str(other.error))))
+    assert packet.value.message == str(other.error)
+
+
+def test_an_identifier_that_is_no_text_is_shown_escaped():
+    end = server()
+    hello = bytearray(GOLDEN["hello"])
+    hello[12:19] = b"count\xff\xfe"
+    end.receive(bytes(hello))
+    assert isinstance(end.error, IdentifierMismatch)
+    assert r"count\\xff\\xfe" in str(end.error)
+
+
+@pytest.mark.parametrize(
+    ("version", "versions"),
+    [((1, 0, 3), None), ((1, 0, 3), "~=1.0"), ((1, 9, 0), "~=1.0"), ((2, 0, 0), ">=1.2,<3"), ((0, 0, 0), "==0.0.0")],
+)
+def test_a_served_version_is_met(version, versions):
+    assert meet(version, "counter", versions=versions).error is None
+
+
+@pytest.mark.parametrize(
+    ("version", "versions", "shown"),
+    [((2, 0, 0), "~=1.0", "~=1.0"), ((0, 0, 0), ">=1", ">=1"), ((1, 0, 3), "!=1.0.3", "!=1.0.3")],
+)
+def test_any_other_version_is_told_what_is_served(version, versions, shown):
+    end = meet(version, "counter", versions=versions)
+    assert isinstance(end.error, VersionMismatch)
+    assert str(end.error) == (
+        f"the client's version is {'.'.join(map(str, version))} and this server serves {shown}; "
+        "deploy a client of a served version, or widen versions="
+    )
+
+
+def test_a_server_says_nothing_of_versions_to_a_stranger():
+    assert isinstance(meet((9, 0, 0), "stranger", versions="~=1.0").error, IdentifierMismatch)
+
+
+# references
+
+
+def test_references_count_from_one():
+    one, _ = pair()
+    assert [one.call("x", None)[0] for _ in range(3)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("request_", [object(), bytes(5000)], ids=["no data", "too large"])
+def test_a_call_that_cannot_be_sent_uses_up_no_reference(request_):
+    one, other = client(), server(max_size=1000)
+    take(other, one.hello())
+    take(one, other.welcome(None, 1))
+    with pytest.raises(EncodeError, match="request"):
+        one.call(request_, None)
+    assert one.call("x", None)[0] == 1
+    assert one.state is State.OPEN
+
+
+@pytest.mark.parametrize("ref", [1, 5])
+def test_references_have_to_grow(ref):
+    end = in_state(Role.SERVER, State.OPEN)
+    take(end, STAMP.frame(Type.CALL, b"\x82\x05\x03"))
+    assert end.receive(STAMP.frame(Type.CALL, bytes([0x82, ref, 3]))) == []
+    assert isinstance(end.error, BadPacket)
+    assert str(end.error) == f"the reference {ref} of a call is not above the one before it, 5"
+
+
+def test_references_may_leave_numbers_out():
+    end = in_state(Role.SERVER, State.OPEN)
+    assert take(end, STAMP.frame(Type.CALL, b"\x82\x17\x03"))[0].ref == 23
+
+
+@pytest.mark.parametrize("type_", [Type.REPLY, Type.ERROR])
+def test_an_answer_to_a_call_that_was_never_made_is_refused(type_):
+    end = in_state(Role.CLIENT, State.OPEN)
+    payload = b"\x82\x02\x03" if type_ is Type.REPLY else b"\x86\x02\x01\x60\x60\xf6\xf6"
+    assert end.receive(STAMP.frame(type_, payload)) == []
+    assert isinstance(end.error, BadPacket)
+    assert str(end.error) == "the server answers the call 2, and the last one was 1"
+
+
+def test_a_client_that_waits_for_its_welcome_takes_no_error_of_a_call():
+    end = in_state(Role.CLIENT, State.GREETING)
+    assert end.receive(GOLDEN["error"]) == []
+    assert isinstance(end.error, BadPacket)
+    assert end.state is State.GREETING
+
+
+@pytest.mark.parametrize("remaining", [0.0, 0.5, 1e9, float("inf")])
+def test_a_call_says_how_long_its_caller_waits(remaining):
+    one, other = pair()
+    assert take(other, one.call("x", remaining)[1])[0].meta == {"t": remaining}
+
+
+def test_a_call_whose_caller_waits_for_ever_says_nothing():
+    one, other = pair()
+    assert take(other, one.call("x", None)[1])[0].meta is None
+
+
+# a long dialogue
+
+
+class Dialogue(RuleBasedStateMachine):
+    """A client and a server over two pipes that deliver what they like. The model is a queue of what is on its way."""
+
+    @initialize(
+        levels=st.tuples(*[st.sampled_from([False, True, 1, 9])] * 2),
+        sizes=st.tuples(*[st.sampled_from([LEAST_SIZE, 5000, 1 << 24])] * 2),
+        greeted=st.integers(0, 9).map(bool),
+    )
+    def begin(self, levels, sizes, greeted):
+        self.client = client(compressed=levels[0], max_size=sizes[0])
+        self.server = server(compressed=levels[1], max_size=sizes[1])
+        self.to_server, self.to_client = bytearray(self.client.hello()), bytearray()
+        self.for_server, self.for_client = deque([(Type.HELLO, None, ...)]), deque()
+        self.made = 0
+        self.asked = {}  # ref: request, made and not answered yet
+        self.unserved = deque()
+        if greeted:
+            self.the_server_reads(4096)
+            self.welcome()
+            self.the_client_reads(4096)
+
+    def may_ask(self):
+        return self.client.state is State.OPEN
+
+    def may_answer(self):
+        return self.server.state in (State.OPEN, State.LEAVING)
+
+    def to_the_server(self, packet, *meaning):
+        self.to_server += packet
+        self.for_server.append(meaning)
+
+    def to_the_client(self, packet, *meaning):
+        self.to_client += packet
+        self.for_client.append(meaning)
+
+    values = st.one_of(
+        st.integers(),
+        st.text(max_size=20),
+        st.tuples(st.text(max_size=5), st.integers(0, 3000).map(lambda n: b"z" * n)),
+    )
+
+    @precondition(lambda self: self.server.state is State.GREETING)
+    @rule()
+    def welcome(self):
+        self.to_the_client(self.server.welcome(25.0, 10), Type.WELCOME, None, ...)
+
+    @precondition(may_ask)
+    @rule(several=st.lists(values, min_size=1, max_size=4))
+    def call(self, several):
+        for value in several:
+            self.call_one(value)
+
+    def call_one(self, value):
+        try:
+            ref, packet = self.client.call(value, 5.0)
+        except EncodeError:
+            assert self.server.max_size < 5000
+            return
+        self.made += 1
+        assert ref == self.made
+        self.asked[ref] = value
+        self.to_the_server(packet, Type.CALL, ref, value)
+
+    @precondition(may_ask)
+    @rule(number=st.integers())
+    def cast(self, number):
+        self.to_the_server(self.client.cast(number), Type.CAST, None, number)
+
+    @precondition(lambda self: self.client.state in (State.OPEN, State.LEAVING) and self.asked)
+    @rule(data=st.data())
+    def cancel(self, data):
+        ref = data.draw(st.sampled_from(sorted(self.asked)))
+        self.to_the_server(self.client.cancel(ref), Type.CANCEL, ref, None)
+
+    @precondition(may_ask)
+    @rule()
+    def ping(self):
+        self.to_the_server(self.client.keepalive(), Type.KEEPALIVE, None, None)
+
+    @precondition(lambda self: (self.client.state is State.LEAVING and not self.asked) or self.made > 20)
+    @precondition(lambda self: self.client.state in (State.OPEN, State.LEAVING))
+    @rule()
+    def bye(self):
+        self.to_the_server(self.client.bye(), Type.BYE, None, {})
+
+    @precondition(lambda self: self.may_answer() and self.unserved)
+    @rule(count=st.integers(1, 4))
+    def reply(self, count):
+        for _ in range(min(count, len(self.unserved))):
+            self.reply_one()
+
+    def reply_one(self):
+        ref, value = self.unserved.popleft()
+        try:
+            packet = self.server.reply(ref, (ref, value))
+        except EncodeError as error:
+            assert self.client.max_size < 5000
+            refusal = Refusal(Code.EXIT, "EncodeError", str(error))
+            self.to_the_client(self.server.refusal(ref, refusal), Type.ERROR, ref, refusal)
+        else:
+            self.to_the_client(packet, Type.REPLY, ref, (ref, value))
+
+    @precondition(lambda self: self.may_answer() and self.unserved)
+    @rule()
+    def refuse(self):
+        ref, _ = self.unserved.pop()
+        refusal = Refusal(Code.REPLY, "no_stock", "none is left", {"of": ref})
+        self.to_the_client(self.server.refusal(ref, refusal), Type.ERROR, ref, refusal)
+
+    @precondition(may_answer)
+    @rule(number=st.integers())
+    def push(self, number):
+        self.to_the_client(self.server.push(number), Type.PUSH, None, number)
+
+    @precondition(lambda self: self.may_answer() and self.made > 5)
+    @rule()
+    def goaway(self):
+        self.to_the_client(self.server.goaway(), Type.GOAWAY, None, {})
+
+    @rule(size=st.integers(1, 300) | st.just(5000))
+    def the_server_reads(self, size):
+        chunk, self.to_server = bytes(self.to_server[:size]), self.to_server[size:]
+        for packet in take(self.server, chunk):
+            expected = self.for_server.popleft()
+            assert_is(packet, expected)
+            if packet.type is Type.CALL:
+                assert packet.meta == {"t": 5.0}
+                self.unserved.append((packet.ref, packet.value))
+            elif packet.type is Type.KEEPALIVE:
+                self.to_the_client(self.server.keepalive(), Type.KEEPALIVE, None, None)
+
+    @rule(size=st.integers(1, 300) | st.just(5000))
+    def the_client_reads(self, size):
+        chunk, self.to_client = bytes(self.to_client[:size]), self.to_client[size:]
+        for packet in take(self.client, chunk):
+            expected = self.for_client.popleft()
+            assert_is(packet, expected)
+            if packet.ref is not None:
+                asked = self.asked.pop(packet.ref)
+                if packet.type is Type.REPLY:
+                    assert packet.value == (packet.ref, asked)
+
+    @invariant()
+    def nobody_finds_fault(self):
+        assert self.client.error is None
+        assert self.server.error is None
+
+    def teardown(self):
+        if not hasattr(self, "client"):
+            return
+        self.the_server_reads(len(self.to_server) or 1)
+        if self.may_answer():
+            self.reply(len(self.unserved))
+        self.the_client_reads(len(self.to_client) or 1)
+        assert not self.for_server
+        assert not self.for_client
+        assert self.client.eof() is None
+        assert self.server.eof() is None
+        if self.client.state is State.CLOSED:
+            assert self.server.state is State.CLOSED
+        else:
+            assert not self.asked
+
+
+def assert_is(packet, expected):
+    type_, ref, value = expected
+    assert (packet.type, packet.ref) == (type_, ref)
+    if value is not ...:
+        assert packet.value == value
+        assert type(packet.value) is type(value)
+
+
+TestDialogue = Dialogue.TestCase
+TestDialogue.settings = settings(max_examples=60, stateful_step_count=60)
