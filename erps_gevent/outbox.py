@@ -27,7 +27,7 @@ from erps_gevent.errors import CallTimeout, Disconnected
 from erps_gevent.transport.tcp import SEAL_SIZE, Stream
 
 HIGH_WATER = 1024 * 1024  # bytes queued, above which writers wait for room
-BATCH = 128 * 1024  # bytes sealed in one go; what is sealed can no longer be taken back
+BATCH = SEAL_SIZE  # bytes joined in one go; what is sealed can no longer be taken back
 
 # One frame in the queue; emptied when it is taken back.
 Entry = list[bytes]

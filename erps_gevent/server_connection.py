@@ -119,9 +119,7 @@ class ServerConnection(Connection[ServerSession]):
             return self.more(deadline)
         # It does not read what it asked for, so it is not asked for more.
         self.outbox.tell(self.wake)
-        woken = Inbox.park(self, deadline)
-        self._begin_turn()
-        return woken
+        return Inbox.park(self, deadline)
 
     # What comes over the line.
 
