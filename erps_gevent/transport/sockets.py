@@ -208,6 +208,9 @@ def _connect(sock: PlainSocket, sockaddr: Any, deadline: Deadline) -> None:
         if not wait(sock, True, deadline.left()):
             raise _TimedOut
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if not code and sock.family != getattr(socket, "AF_UNIX", None) and sock.getsockname() == sock.getpeername():
+        # For a free port of this machine the kernel may pick that very port for our end, and join us to ourselves.
+        code = errno.ECONNREFUSED
     if code:
         raise OSError(code, os.strerror(code))
 

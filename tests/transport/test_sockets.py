@@ -82,6 +82,22 @@ def test_a_refused_connection_says_so():
     assert caught.value.__cause__.errno == errno.ECONNREFUSED
 
 
+def test_a_socket_that_met_itself_is_a_refusal(monkeypatch):
+    # What the kernel does by chance to a client that keeps dialling a free port of the range it is given ports from.
+    class Unlucky(PlainSocket):
+        def connect_ex(self, address):
+            self.bind(address)
+            return super().connect_ex(address)
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setattr(sockets, "PlainSocket", Unlucky)
+    with pytest.raises(Disconnected, match="nothing listens there") as caught:
+        dial(Address("127.0.0.1", port), Deadline(PATIENCE))
+    assert caught.value.reason == "refused"
+
+
 def test_a_missing_socket_file_says_so(tmp_path):
     with pytest.raises(Disconnected, match="there is no such socket file: nothing listens there") as caught:
         Tcp().connect(parse_address(tmp_path / "s"), PATIENCE)
