@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import gevent
 from gevent.event import Event
 from gevent.hub import get_hub
 from gevent.monkey import get_original
@@ -18,6 +19,24 @@ from erps_gevent.otp.waiting import TIMED_OUT
 PATIENCE = 10.0  # seconds: a bound for what takes milliseconds
 
 _start_thread = get_original("_thread", "start_new_thread")
+
+
+class Log(list[Any]):
+    """A list that one can wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._news = Event()
+
+    def append(self, entry: Any) -> None:
+        super().append(entry)
+        self._news.set()
+
+    def wait_for(self, entry: Any) -> None:
+        with gevent.Timeout(PATIENCE):
+            while entry not in self:
+                self._news.clear()
+                self._news.wait()
 
 
 class Probe(GenServer):

@@ -1,0 +1,371 @@
+"""The class statement, starting, trap_exit, defer and run_blocking."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import gevent
+import pytest
+from gevent.event import Event
+from gevent.hub import get_hub
+from otp.kernel import PATIENCE, Native, Probe, as_process, ended
+from support import MS
+
+from erps_gevent.errors import ConfigError, ErrorReply, Exit, ServerExit
+from erps_gevent.otp.behaviour import Option, flag
+from erps_gevent.otp.bridge import get_ident
+from erps_gevent.otp.gen import stop
+from erps_gevent.otp.gen_server import GenServer
+from erps_gevent.otp.messages import Reply, Stop
+from erps_gevent.otp.process import ExitSignal, exit_, whereis
+from erps_gevent.otp.reasons import KILL, NORMAL
+
+
+@pytest.fixture
+def log():
+    return []
+
+
+@pytest.fixture
+def server(log):
+    pid = Probe.start(log)
+    yield pid
+    exit_(pid, KILL)
+    ended(pid)
+
+
+# The class statement.
+
+
+def test_an_init_with_underscores_is_refused_at_the_class_statement():
+    with pytest.raises(TypeError, match=r"Wrong defines __init__; a process starts in init\(self, ...\): rename it"):
+
+        class Wrong(GenServer):
+            def __init__(self):
+                """Never called."""
+
+
+def test_an_init_with_underscores_of_a_mixin_is_refused_too():
+    class Mixin:
+        def __init__(self):
+            """Never called."""
+
+    with pytest.raises(TypeError, match="Mixin defines __init__"):
+
+        class Wrong(Mixin, GenServer):
+            """Its first base would be left out."""
+
+
+@pytest.mark.parametrize("name", ["trap_exit", "pid"])
+def test_an_attribute_that_would_hide_the_process_own_is_refused(name):
+    with pytest.raises(TypeError, match=rf"Wrong\.{name} would hide the process's own"):
+        type("Wrong", (GenServer,), {name: True})
+
+
+def test_a_face_with_options_may_have_an_init_with_underscores_of_its_own():
+    class Face(GenServer):
+        OPTIONS = {"safe": Option(True, flag)}
+
+        def __init__(self):
+            """As Client has."""
+
+    class Mine(Face, safe=False):
+        """Inherits it."""
+
+    assert Mine.class_options == {"safe": False}
+
+    class Heir(Mine):
+        """Inherits the options too."""
+
+    assert Heir.class_options == {"safe": False}
+    with pytest.raises(ConfigError, match="class Bad: safe is True or False"):
+
+        class Bad(Face, safe="yes"):
+            """A bad option."""
+
+
+def test_an_unknown_option_is_refused_at_the_class_statement():
+    with pytest.raises(TypeError, match="class Wrong has no option 'colour'"):
+
+        class Wrong(GenServer, colour="red"):
+            """No such option."""
+
+
+# Starting.
+
+
+def test_start_link_links():
+    """Case 2, EG "start_link/2, call/2 and cast/2"."""
+
+    def starter(process):
+        pid = Probe.start_link()
+        linked = list(process.links) == [pid.process] and list(pid.process.links) == [process]
+        return linked, pid.process.parent is process, stop(pid)
+
+    assert as_process(starter)[:2] == (True, True)
+
+
+def test_start_does_not_link():
+    """Case 3, EG "start/2"."""
+
+    def starter(process):
+        pid = Probe.start()
+        links = dict(process.links)
+        stop(pid)
+        return links, pid.process.parent
+
+    assert as_process(starter) == ({}, None)
+
+
+def test_start_link_from_a_greenlet_that_is_no_process_has_nobody_to_link_to():
+    pid = Probe.start_link()
+    assert pid.process.links == {}
+    stop(pid)
+
+
+def test_name_kinds():
+    """Case 14, EG "start_link/3 with local": a call works through the name."""
+    pid = Probe.start(name="local")
+    assert whereis("local") is pid
+    stop(pid)
+    assert whereis("local") is None
+
+
+@pytest.mark.parametrize("name", ["", b"bytes", 7, ("via", "x", "y")])
+def test_bad_names_rejected(name):
+    """Case 15, EG "start_link/3": nothing is spawned."""
+    ran = []
+    with pytest.raises(ConfigError) as caught:
+        Probe.start(None, ran.append, name=name)
+    assert repr(name) in str(caught.value)
+    gevent.sleep(0)
+    assert ran == []
+
+
+def test_no_name_is_none():
+    pid = Probe.start(name=None)
+    assert pid.process.name is None
+    stop(pid)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "message"),
+    [
+        ((1, 2, 3), {}, "too many positional arguments"),
+        ((), {"lgo": []}, "did you mean 'log'"),
+        ((), {"nmae": "x"}, "did you mean 'name'"),
+    ],
+)
+def test_arguments_that_do_not_fit_init_fail_where_they_are_written(args, kwargs, message):
+    with pytest.raises(TypeError, match=message):
+        Probe.start(*args, **kwargs)
+
+
+def test_a_bad_start_timeout_is_named():
+    with pytest.raises(ConfigError, match=r"Probe.start: timeout is a number of at least 0 or None for ever, not -1"):
+        Probe.start(timeout=-1)
+
+
+def test_each_start_is_an_instance_of_its_own():
+    class Counter(GenServer):
+        def init(self, start, *, step=1):
+            self.count, self.step = start, step
+
+        def handle_call(self, request, from_):
+            self.count += self.step
+            return Reply((self.count, id(self)))
+
+    first, second = Counter.start(1), Counter.start(10, step=5)
+    (one, a), (fifteen, b) = first.call(None), second.call(None)
+    assert (one, fifteen) == (2, 15)
+    assert a != b
+    stop(first)
+    stop(second)
+
+
+def test_the_instance_knows_its_pid(server):
+    assert server.call(lambda self, _: Reply(self.pid)) is server
+
+
+# trap_exit.
+
+
+def test_trap_exit_is_a_switch_of_the_process(server, log):
+    assert server.call(lambda self, _: Reply(self.trap_exit)) is False
+    server.call(lambda self, _: Reply(setattr(self, "trap_exit", True)))
+    assert server.process.trap_exit is True
+    exit_(server, "why")
+    assert server.call("lives") == "lives"
+    assert log[0] == ("info", ExitSignal(None, "why"))
+
+
+def test_trap_exit_is_true_or_false(server):
+    def wrong(self, _from):
+        with pytest.raises(ConfigError, match="trap_exit is True or False, not 'yes'"):
+            self.trap_exit = "yes"
+        return Reply("refused")
+
+    assert server.call(wrong) == "refused"
+
+
+# defer.
+
+
+def test_defer_replies_when_it_is_done_and_the_next_message_runs_meanwhile(server):
+    go = Event()
+    deferred = gevent.spawn(server.call, lambda self, from_: self.defer(from_, lambda n: go.wait() and n + 1, 41))
+    gevent.sleep(0)
+    assert server.call("meanwhile") == "meanwhile"
+    assert not deferred.ready()
+    go.set()
+    assert deferred.get() == 42
+
+
+def test_an_error_reply_in_defer_is_an_answer(server):
+    def refuse():
+        raise ErrorReply("busy", "later")
+
+    with pytest.raises(ErrorReply, match="busy: later"):
+        server.call(lambda self, from_: self.defer(from_, refuse))
+    assert server.call("lives") == "lives"
+
+
+@pytest.mark.parametrize("trap", [True, False])
+@pytest.mark.parametrize("failure", [KeyError("boom"), Exit("why"), SystemExit(3)])
+def test_any_other_failure_in_defer_is_told_to_the_caller_and_is_a_crash_of_a_linked_process(
+    server, log, trap, failure
+):
+    def crash():
+        raise failure
+
+    reason = failure.reason if isinstance(failure, Exit) else failure
+    server.call(lambda self, _: Reply(setattr(self, "trap_exit", trap)))
+    with pytest.raises(ServerExit) as caught:
+        server.call(lambda self, from_: self.defer(from_, crash))
+    assert caught.value.reason is reason
+    gevent.sleep(0)
+    gevent.sleep(0)
+    assert server.is_alive() is trap
+    if trap:
+        assert server.call("lives") == "lives"
+        assert [message.reason for kind, message in log if kind == "info"] == [reason]
+
+
+def test_a_trapping_server_does_not_hear_of_a_defer_that_is_done(server, log):
+    server.call(lambda self, _: Reply(setattr(self, "trap_exit", True)))
+    assert server.call(lambda self, from_: self.defer(from_, lambda: 1)) == 1
+    assert server.call("next") == "next"
+    assert log == [("call", "next")]
+    assert server.process.links == {}
+
+
+def test_what_is_deferred_ends_with_the_server(server):
+    ended_ = Event()
+
+    def work():
+        try:
+            Event().wait()
+        finally:
+            ended_.set()
+
+    caller = gevent.spawn(lambda: expect_exit(server, lambda self, from_: self.defer(from_, work)))
+    gevent.sleep(0)
+    gevent.sleep(0)
+    server.cast(lambda _: Stop("why"))
+    assert caller.get().reason == "why"
+    assert ended_.wait(PATIENCE)
+
+
+def expect_exit(server, request):
+    with pytest.raises(ServerExit) as caught:
+        server.call(request)
+    return caught.value
+
+
+# run_blocking.
+
+
+def test_run_blocking_runs_in_another_thread_while_other_processes_run(server):
+    other = Probe.start()
+    seen = []
+
+    def blocking(n):
+        return n, get_ident()
+
+    def handler(self, _from):
+        gevent.spawn(lambda: seen.append(other.call("meanwhile")))
+        return Reply(self.run_blocking(blocking, 7))
+
+    number, thread = server.call(handler)
+    assert number == 7
+    assert thread != get_ident()
+    assert seen == ["meanwhile"]
+    stop(other)
+
+
+def test_what_run_blocking_raises_is_raised_in_the_handler(server):
+    def handler(self, _from):
+        with pytest.raises(KeyError):
+            self.run_blocking({}.pop, "missing")
+        return Reply("caught")
+
+    assert server.call(handler) == "caught"
+
+
+def test_run_blocking_may_call_other_processes_through_the_bridge(server):
+    other = Probe.start()
+    assert server.call(lambda self, _: Reply(self.run_blocking(other.call, "from a thread"))) == "from a thread"
+    stop(other)
+
+
+def test_a_process_lives_in_the_hub_of_the_thread_that_started_it(server):
+    assert server.process.hub is get_hub()
+    assert Native(lambda: stop(Probe.start())).result() is None
+
+
+# Memory.
+
+
+@pytest.mark.parametrize("end", ["stop", "crash", "exit", "kill", "init", "terminate", "shadow"])
+def test_no_cycle_keeps_the_state_of_a_dead_process_alive(end):
+    refs = []
+
+    class Held(GenServer):
+        def init(self):
+            refs.append(weakref.ref(self))
+            if end == "init":
+                raise KeyError("boom")
+
+        def handle_cast(self, request):
+            if end == "crash":
+                raise KeyError("boom")
+            if end == "exit":
+                raise SystemExit(3)
+            return Stop(NORMAL)
+
+        def handle_call(self, request, from_):
+            return Reply(request)
+
+        def terminate(self, reason):
+            if end == "terminate":
+                raise KeyError("boom")
+
+    gc.collect()
+    gc.disable()
+    try:
+        if end == "init":
+            try:
+                Held.start()
+            except Exception:  # noqa: BLE001  pytest.raises would hold it
+                pid = None
+        else:
+            pid = Held.start_link()
+            pid.call("hello")
+            exit_(pid, KILL) if end == "kill" else pid.cast("end")
+            ended(pid)
+        gevent.sleep(MS)
+        assert refs[0]() is None, gc.get_referrers(refs[0]())
+        assert pid is None or not pid.is_alive()
+    finally:
+        gc.enable()
