@@ -56,4 +56,6 @@ def _asked_for(error: Exception) -> float:
 
 def lasts(error: Exception) -> bool:
     """True for what stays wrong until somebody changes a file or an option."""
-    return isinstance(error, ProtocolError) or getattr(error, "reason", None) in LASTING
+    reason = getattr(error, "reason", None)
+    # That of a ServerExit may be any value that came from the peer.
+    return isinstance(error, ProtocolError) or (isinstance(reason, str) and reason in LASTING)
