@@ -42,6 +42,7 @@ BYE_TIMEOUT = 2.0  # seconds that close() waits for the server to have read our 
 
 class _Connected(Event):
     __slots__ = ("peer",)
+    callback = "handle_connect"
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
@@ -52,6 +53,7 @@ class _Connected(Event):
 
 class _Lost(Event):
     __slots__ = ("error",)
+    callback = "handle_disconnect"
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -62,6 +64,7 @@ class _Lost(Event):
 
 class _Pushed(Event):
     __slots__ = ("message",)
+    callback = "handle_push"
 
     def __init__(self, message: Any) -> None:
         self.message = message

@@ -24,7 +24,7 @@ from erps_gevent.errors import ErpsError, Overloaded, ProtocolError
 from erps_gevent.otp.messages import StopRequest
 from erps_gevent.otp.process import Process
 from erps_gevent.otp.reasons import KILLED, SHUTDOWN
-from erps_gevent.server import farewell_of
+from erps_gevent.server import farewell_of, regret_of
 from erps_gevent.server_connection import DISCONNECTED, ServerConnection
 from erps_gevent.transport.tcp import Stream, Transport
 from erps_gevent.transport.tls_stream import PlaintextPeer
@@ -157,7 +157,7 @@ class Lines:
             process = self._start(connection)
         except ErpsError as error:
             self._leave_slot(me)
-            connection.say_farewell(error)
+            connection.say_farewell(regret_of(error))
             return
         except BaseException:
             connection.drop()

@@ -7,7 +7,7 @@ import traceback
 from typing import Any, ClassVar
 
 from erps_gevent import options
-from erps_gevent.errors import BadReturn, Disconnected, ErpsError, ServerExit
+from erps_gevent.errors import BadReturn, Disconnected, ErpsError, ServerExit, StartError
 from erps_gevent.otp import behaviour, bridge
 from erps_gevent.otp.behaviour import Option
 from erps_gevent.otp.gen import exit_error
@@ -115,4 +115,11 @@ def farewell_of(reason: Any, expose_tracebacks: bool) -> ErpsError:
     if expose_tracebacks and isinstance(reason, BaseException) and not isinstance(reason, BadReturn):
         error.message = "".join(traceback.format_exception(reason)).rstrip()
     error.reason = to_plain(reason)
+    return error
+
+
+def regret_of(error: ErpsError) -> ErpsError:
+    """What the client is told when its server process did not start because of `error`."""
+    if isinstance(error, StartError):
+        error.reason = to_plain(error.reason)
     return error

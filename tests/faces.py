@@ -40,14 +40,22 @@ def wire(kind: str, certs: Certs, client: str = "alice") -> Wire:
     return Wire(kind, tls(kind, certs, "server", True), tls(kind, certs, client, False))
 
 
-def tls(kind: str, certs: Certs, who: str, server_side: bool) -> erps.Tls:
-    """Two-way TLS of exactly one version."""
+def tls(
+    kind: str, certs: Certs, who: str | None, server_side: bool, ca: str | None = None, name: str = "localhost"
+) -> erps.Tls:
+    """Two-way TLS of exactly one version.
+
+    who:  whose certificate is presented; None presents none.
+    ca:   the authority that is believed; None is that of `certs`.
+    name: what the server's certificate is checked for.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = context.maximum_version = VERSIONS[kind]
-    context.load_verify_locations(certs.ca)
-    context.load_cert_chain(certs.cert(who), certs.key(who))
+    context.load_verify_locations(ca or certs.ca)
+    if who is not None:
+        context.load_cert_chain(certs.cert(who), certs.key(who))
     context.verify_mode = ssl.CERT_REQUIRED
-    return erps.Tls(context=context, server_hostname="localhost")
+    return erps.Tls(context=context, server_hostname=name)
 
 
 class Lab(erps.Server, identifier="lab", versions="~=1.0"):

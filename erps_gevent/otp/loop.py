@@ -141,7 +141,7 @@ class Loop:
             raise Exit(_IGNORED)
         if isinstance(given, Stop):
             raise Exit(given.reason)
-        raise Exit(_bad_return("init", given, "None, Ok, Ignore or Stop"))
+        raise Exit(_bad_return(f"{self.process.label}.init", given, "None, Ok, Ignore or Stop"))
 
     def following(self, then: Any) -> Any:
         """The next event, as the last answer asked for it."""
@@ -190,7 +190,8 @@ class Loop:
         if asked and isinstance(given, Reply):
             return self.reply(given, event)
         legal = "Reply, NoReply or Stop" if asked else "None, NoReply or Stop"
-        return self.crash(_bad_return("a callback", given, legal), event)
+        callback = event.callback if isinstance(event, Event) else Event.callback
+        return self.crash(_bad_return(f"{self.process.label}.{callback}", given, legal), event)
 
     def reply(self, given: Reply, event: Call) -> Any:
         try:
@@ -199,7 +200,7 @@ class Loop:
             return self.crash(error, event)
         if _is_then(given.then):
             return given.then
-        return self.crash(_bad_return("handle_call", given, "a Reply"), event)
+        return self.crash(_bad_return(f"{self.process.label}.handle_call", given, "a Reply"), event)
 
     def refuse(self, refusal: ErrorReply, event: Any) -> Any:
         """An ErrorReply was raised: the answer to a call, and a crash anywhere else."""

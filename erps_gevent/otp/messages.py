@@ -187,9 +187,13 @@ class Gateway(Protocol):
 
 
 class Event:
-    """A message that a gen_server handles otherwise than by `handle_info`."""
+    """A message that a gen_server handles otherwise than by `handle_info`.
+
+    callback: the name of what `deliver` runs.
+    """
 
     __slots__ = ()
+    callback: ClassVar[str] = "handle_info"
 
     def deliver(self, server: Any) -> Any:
         """Run the callback and return its answer."""
@@ -198,6 +202,7 @@ class Event:
 
 class Call(Event):
     __slots__ = ("from_", "request")
+    callback = "handle_call"
 
     def __init__(self, request: Any, from_: From) -> None:
         self.request = request
@@ -212,6 +217,7 @@ class Call(Event):
 
 class Cast(Event):
     __slots__ = ("request",)
+    callback = "handle_cast"
 
     def __init__(self, request: Any) -> None:
         self.request = request
@@ -225,6 +231,7 @@ class Cast(Event):
 
 class Continuing(Event):
     __slots__ = ("argument",)
+    callback = "handle_continue"
 
     def __init__(self, argument: Any) -> None:
         self.argument = argument

@@ -104,7 +104,7 @@ def refusal_of(error: ErpsError) -> Refusal:
         return Refusal(Code.IGNORED, kind, message)
     if isinstance(error, ProtocolError):
         return Refusal(_PROTOCOL.get(type(error), Code.BAD_PACKET), kind, message)
-    return Refusal(Code.START, kind, message)
+    return Refusal(Code.START, kind, message, None, error.reason if isinstance(error, StartError) else None)
 
 
 def error_of(refusal: Refusal, request: Any = None) -> ErpsError:
