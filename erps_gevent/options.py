@@ -9,6 +9,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from erps_gevent.errors import ConfigError
 from erps_gevent.otp.behaviour import Option, count, flag, number, one_of
 from erps_gevent.wire.packet import check_identifier, parse_version
+from erps_gevent.wire.payloads import LEAST_SIZE
 
 MEBIBYTE = 1024 * 1024
 
@@ -72,7 +73,7 @@ BOTH = {
     "safe": Option(True, flag),
     "compressed": Option(False, _compressed),
     "codec": Option("cbor", one_of("cbor")),
-    "max_size": Option(16 * MEBIBYTE, count(1)),
+    "max_size": Option(16 * MEBIBYTE, count(LEAST_SIZE)),
     "max_pending": Option(1000, count(1)),
     "dead_after": Option(60.0, number(0.001, none=True)),
     "send_timeout": Option(30.0, number(0.001)),
