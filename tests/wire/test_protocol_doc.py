@@ -1,0 +1,106 @@
+"""docs/protocol.md says what the code does: its bytes, its tables of packets, states, codes and tags."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from dialogues import GOLDEN, golden
+from support import ROOT
+
+from erps_gevent.wire import types
+from erps_gevent.wire.dialogue import SENDS, TAKES, Role, State
+from erps_gevent.wire.packet import Stamp, Type
+from erps_gevent.wire.refusals import Code, Refusal, error_of, fits
+from erps_gevent.wire.safe import SAFE
+
+TEXT = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+BLOCKS = dict(re.findall(r"```hex (\w+)\n(.*?)```", TEXT, re.DOTALL))
+
+
+def table(heading):
+    """The rows, without its head, of the first table whose head begins with `heading`."""
+    rows = TEXT[TEXT.index(heading) :].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def in_bytes(name):
+    text = re.sub(r"#.*", "", BLOCKS[name])
+    return b"".join(in_bytes("header") if word == "…" else bytes.fromhex(word) for word in text.split())
+
+
+def test_there_is_an_example_of_each_packet():
+    assert BLOCKS.keys() == {"header", *GOLDEN} == {"header", *(kind.name.lower() for kind in Type)}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_bytes_of_an_example_are_those_of_the_code(name):
+    assert in_bytes(name).hex() == golden()[name].hex()
+
+
+def test_the_packets_are_those_of_the_code():
+    packets = table("| type | name |")
+    assert {int(row[0]): row[1] for row in packets} == {kind: kind.name.lower() for kind in Type}
+    stamp = Stamp((0, 0, 0), "")
+    for row in packets:
+        if row[4] == "yes":
+            assert stamp.frame(int(row[0]) | 0x80, b"")
+        else:
+            with pytest.raises(KeyError):
+                stamp.frame(int(row[0]) | 0x80, b"")
+
+
+def moves(which, role, state, columns, row):
+    """The row of the document as the code has it."""
+    for names, after in zip(columns, row, strict=True):
+        for name in re.split(r", ", names):
+            kind = Type[name.split()[0].upper()]
+            found = which[role, state].get(kind)
+            if name == "error without":
+                found = found and State.CLOSED
+            elif name == "error with a ref" and state in (State.FRESH, State.GREETING):
+                found = None  # No call was made that it could answer.
+            yield name, after, "-" if found is None else found.name
+
+
+@pytest.mark.parametrize(
+    ("which", "role", "at", "heading"),
+    [
+        (SENDS, Role.CLIENT, "What the client sends", "| | hello"),
+        (TAKES, Role.SERVER, "What the server sends", "| | welcome"),
+    ],
+)
+def test_the_states_are_those_of_the_code(which, role, at, heading):
+    start = TEXT.index(heading, TEXT.index(at))
+    head, _, *rows = (line.strip("|").split("|") for line in TEXT[start:].split("\n\n")[0].splitlines())
+    columns = [cell.strip() for cell in head[1:]]
+    assert [row[0].strip() for row in rows] == [state.name for state in State]
+    for row in rows:
+        state = State[row[0].strip()]
+        for name, said, found in moves(which, role, state, columns, [cell.strip() for cell in row[1:]]):
+            assert (state, name, said) == (state, name, found)
+
+
+def test_a_server_that_has_said_goaway_takes_what_the_document_says():
+    assert {Type(kind).name: state.name for kind, state in TAKES[Role.CLIENT, State.LEAVING].items()} == {
+        "CALL": "LEAVING",
+        "CAST": "LEAVING",
+        "KEEPALIVE": "LEAVING",
+        "CANCEL": "LEAVING",
+        "BYE": "CLOSED",
+    }
+
+
+def test_the_codes_are_those_of_the_code():
+    rows = table("| code | name |")
+    assert {int(row[0]): row[1] for row in rows} == {int(code): code.name for code in Code}
+    for code, _, with_ref, without, becomes in rows:
+        assert (fits(int(code), 1), fits(int(code), None)) == (with_ref == "yes", without == "yes")
+        error = error_of(Refusal(int(code), "kind", "message"))
+        assert re.match(r"`(\w+)", becomes).group(1) == type(error).__name__
+
+
+def test_the_tags_are_those_of_the_code():
+    listed = {int(tag) for row in table("| tag | Python |") for tag in row[0].split(",")}
+    assert listed - {2, 3} == {*types.UNPACK, types.TUPLE, types.SET, types.FROZENSET, types.DICT, types.APPLICATION}
+    assert listed - {2, 3} <= SAFE.keys()
