@@ -9,39 +9,77 @@ from gevent.event import Event
 from gevent.hub import Hub, get_hub
 from gevent.monkey import get_original
 
+from erps_gevent.errors import StartError
+
 # The native ones, also under monkey.patch_all(): this thread is to be a thread.
 _start_thread = get_original("_thread", "start_new_thread")
 _allocate_lock = get_original("_thread", "allocate_lock")
 
 _lock = _allocate_lock()
 _hub: Hub | None = None
-_owner = 0
+_graves: list[Hub] = []  # what a fork left of the parent's; taking it apart would reach into the parent's loop
 
 
 def hub_thread() -> Hub:
-    """The hub of this process's hub thread, which is started at the first use. Waits natively while it starts."""
-    global _hub, _owner
+    """The hub of this process's hub thread, which is started at the first use. Waits natively while it starts.
+
+    raises: StartError  there are no threads or descriptors left to start it; the cause is chained. It is tried again
+                        at the next use.
+    """
+    global _hub
     with _lock:
-        if _hub is None or _owner != os.getpid():
-            started = _allocate_lock()
-            started.acquire()
-            found: list[Hub] = []
-            _start_thread(_run, (found, started))
-            started.acquire()
-            _hub, _owner = found[0], os.getpid()
+        if _hub is None:
+            _hub = _started()
         return _hub
 
 
-def _run(found: list[Hub], started: Any) -> None:
-    hub = get_hub()
-    hub.name = "erps_gevent"
-    # A watcher that never fires keeps the loop from ending when no client has anything to wait for.
-    forever = hub.loop.async_()
-    forever.start(_nothing)
-    found.append(hub)
-    started.release()
-    Event().wait()
+def _started() -> Hub:
+    ready = _allocate_lock()
+    ready.acquire()
+    found: list[Hub | Exception] = []
+    try:
+        _start_thread(_run, (found, ready))
+        ready.acquire()
+        if isinstance(found[0], Exception):
+            raise found[0]
+    except Exception as exc:
+        raise StartError(f"the hub thread cannot start: {exc}", reason="hub_thread") from exc
+    return found[0]
+
+
+def _run(found: list[Hub | Exception], ready: Any) -> None:
+    try:
+        hub = get_hub()
+        hub.name = "erps_gevent"
+        # A watcher that never fires keeps the loop from ending when no client has anything to wait for.
+        forever = hub.loop.async_()
+        forever.start(_nothing)
+        found.append(hub)
+    except Exception as error:  # noqa: BLE001  it is raised where the hub was asked for
+        found.append(error)
+        return
+    finally:
+        ready.release()
+    while True:
+        try:
+            Event().wait()
+        except SystemExit:
+            # From a greenlet in here: it ends neither the program nor the lines of others. gevent has printed it.
+            continue
 
 
 def _nothing() -> None:
     """What the watcher that never fires would call."""
+
+
+def _after_fork() -> None:
+    """Only the forking thread lives on in a child: this one is gone, and the lock may have been held."""
+    global _hub, _lock
+    _lock = _allocate_lock()
+    if _hub is not None:
+        _graves.append(_hub)
+        _hub = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
