@@ -32,9 +32,12 @@ def _versions(name: str, value: Any) -> SpecifierSet | None:
     if value is None or isinstance(value, SpecifierSet):
         return value
     try:
-        return SpecifierSet(value)
-    except (InvalidSpecifier, TypeError, AttributeError):
-        raise ConfigError(f"{name} is a version specifier such as '~=1.0' or '>=1.2,<2', not {value!r}") from None
+        # It takes a list or bytes too, and fails on them at the first client.
+        if isinstance(value, str):
+            return SpecifierSet(value)
+    except InvalidSpecifier:
+        pass
+    raise ConfigError(f"{name} is a version specifier such as '~=1.0' or '>=1.2,<2', not {value!r}")
 
 
 def _compressed(name: str, value: Any) -> bool | int:

@@ -1,0 +1,137 @@
+"""The tables of options: the defaults that README promises, and what is said of a bad value."""
+
+from __future__ import annotations
+
+import pytest
+from packaging.specifiers import SpecifierSet
+
+from erps_gevent.errors import ConfigError
+from erps_gevent.options import CLIENT, DAEMON, SERVER
+from erps_gevent.otp.behaviour import checked
+
+TABLES = {"server": SERVER, "client": CLIENT, "daemon": DAEMON}
+
+DEFAULTS = {
+    "identifier": "",
+    "version": (0, 0, 0),
+    "versions": None,
+    "safe": True,
+    "compressed": False,
+    "codec": "cbor",
+    "max_size": 16 * 1024 * 1024,
+    "max_pending": 1000,
+    "max_pushes": 1000,
+    "connect_timeout": 5.0,
+    "send_timeout": 30.0,
+    "keepalive": 25.0,
+    "dead_after": 60.0,
+    "reconnect": 60.0,
+    "heal": True,
+    "hub": "auto",
+    "max_connections": 10_000,
+    "max_handshakes": 1000,
+    "handshake_timeout": 5.0,
+    "expose_tracebacks": False,
+    "id": None,
+    "restart": None,
+    "shutdown": 5.0,
+}
+
+COUNTS = ("max_pending", "max_pushes", "max_connections", "max_handshakes")
+FOR_EVER = ("connect_timeout", "keepalive", "dead_after")
+SECONDS = (*FOR_EVER, "send_timeout", "reconnect", "handshake_timeout")
+FLAGS = ("safe", "heal", "expose_tracebacks")
+
+GOOD = [
+    ("identifier", "counter", "counter"),
+    ("identifier", "ä" * 18, "ä" * 18),
+    ("version", "1.0.3", (1, 0, 3)),
+    ("version", "2", (2, 0, 0)),
+    ("versions", "~=1.0", SpecifierSet("~=1.0")),
+    ("versions", SpecifierSet(">=1,<3"), SpecifierSet(">=1,<3")),
+    ("versions", None, None),
+    ("compressed", True, True),
+    ("compressed", 0, 0),
+    ("compressed", 9, 9),
+    ("codec", "cbor", "cbor"),
+    ("max_size", 1000, 1000),
+    ("hub", "here", "here"),
+    ("hub", "thread", "thread"),
+    ("id", ("any", "thing"), ("any", "thing")),
+    ("restart", "transient", "transient"),
+    ("shutdown", 0, 0),
+    ("shutdown", "brutal_kill", "brutal_kill"),
+    ("shutdown", "infinity", "infinity"),
+    *((name, 1, 1) for name in COUNTS),
+    *((name, 0.25, 0.25) for name in SECONDS),
+    *((name, None, None) for name in FOR_EVER),
+    *((name, False, False) for name in FLAGS),
+]
+BAD = [
+    ("identifier", "x" * 37),
+    ("identifier", "a\0b"),
+    ("identifier", b"counter"),
+    ("version", "1.0.3rc1"),
+    ("version", "256.0.0"),
+    ("version", (1, 0, 3)),
+    ("version", None),
+    ("versions", "about 1"),
+    ("versions", 1.0),
+    ("versions", b"~=1.0"),
+    ("versions", ["~=1.0"]),
+    ("compressed", 10),
+    ("compressed", -1),
+    ("compressed", None),
+    ("compressed", 1.5),
+    ("codec", "json"),
+    ("codec", None),
+    ("max_size", 999),
+    ("hub", "there"),
+    ("restart", "always"),
+    ("shutdown", -1),
+    ("shutdown", "soon"),
+    ("shutdown", None),
+    *((name, bad) for name in COUNTS for bad in (0, -1, 1.5, True, None, "10")),
+    *((name, bad) for name in SECONDS for bad in (0, -1, True, "5", float("nan"), float("inf"))),
+    *((name, None) for name in SECONDS if name not in FOR_EVER),
+    *((name, bad) for name in FLAGS for bad in (1, "yes", None)),
+]
+
+
+def check(name, value):
+    table = next(table for table in TABLES.values() if name in table)
+    return checked({name: value}, table, "Lab")[name]
+
+
+@pytest.mark.parametrize("who", TABLES)
+def test_the_defaults_are_those_that_are_promised(who):
+    table = TABLES[who]
+    assert {name: option.default for name, option in table.items()} == {name: DEFAULTS[name] for name in table}
+
+
+def test_every_option_has_an_owner():
+    assert set().union(*TABLES.values()) == set(DEFAULTS)
+
+
+def test_no_option_of_the_daemon_is_one_of_its_servers():
+    """One keyword of Daemon(...) would mean both."""
+    assert not DAEMON.keys() & SERVER.keys()
+
+
+@pytest.mark.parametrize(("name", "value", "taken"), GOOD)
+def test_a_good_value_is_taken(name, value, taken):
+    found = check(name, value)
+    assert found == taken
+    assert type(found) is type(taken)
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_a_bad_value_is_an_error_that_names_the_option_and_the_place(name, value):
+    with pytest.raises(ConfigError, match=f"Lab: {name}") as caught:
+        check(name, value)
+    assert caught.value.__cause__ is None
+
+
+def test_an_option_that_does_not_exist_is_an_error_with_the_nearest_one():
+    with pytest.raises(TypeError, match=r"Lab has no option 'reconect'; did you mean 'reconnect'\?"):
+        checked({"reconect": 5}, CLIENT, "Lab")
