@@ -106,7 +106,8 @@ def tune(sock: PlainSocket, dead_after: float | None) -> None:
         ("TCP_KEEPCNT", KEEPALIVE_PROBES),
     ]
     if dead_after is not None:
-        options.append(("TCP_USER_TIMEOUT", max(1, round(dead_after * 1000))))
+        # The kernel has 31 bits for it, which are 24 days.
+        options.append(("TCP_USER_TIMEOUT", max(1, round(min(dead_after, 2_000_000) * 1000))))
     for name, value in options:
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

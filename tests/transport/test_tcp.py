@@ -201,6 +201,11 @@ def test_dead_after_is_a_minute_and_none_leaves_it_to_the_kernel(place, ends):
     assert option(ends.line(place, Tcp(), Tcp(), dead_after=None)[0], "TCP_USER_TIMEOUT") == 0
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this kernel has no such option")
+def test_dead_after_may_be_longer_than_the_kernel_can_count(place, ends):
+    assert option(ends.line(place, Tcp(), Tcp(), dead_after=1e9)[0], "TCP_USER_TIMEOUT") == 2_000_000_000
+
+
 def test_tuning_skips_what_the_platform_has_not(place, ends, monkeypatch):
     for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT"):
         monkeypatch.delattr(socket, name)
