@@ -8,7 +8,7 @@ import logging
 import gevent
 import pytest
 from gevent.event import Event
-from otp.kernel import PATIENCE, Log, Probe, as_process, ended, idle, spawn
+from otp.kernel import PATIENCE, Log, Native, Probe, as_process, ended, idle, spawn
 from support import MS
 
 from erps_gevent.errors import (
@@ -216,6 +216,17 @@ def test_a_starter_that_is_interrupted_takes_what_it_started_with_it(linked, log
     assert not pids[0].is_alive()
 
 
+def test_an_init_that_waits_for_nothing_is_a_start_error():
+    """Rules 17: in a thread that has nothing else to run."""
+
+    def only_this():
+        with pytest.raises(StartError, match="waits for something that will never happen") as caught:
+            Probe.start(None, lambda _: Event().wait(), name="stuck")
+        return caught.value.reason, whereis("stuck")
+
+    assert Native(only_this).result() == ("deadlock", None)
+
+
 def test_already_started(begin):
     """Case 13, GS start (local): before anything is spawned."""
     ran = []
@@ -412,7 +423,7 @@ def test_any_other_answer_ends_the_process(server, kind, how):
     tell(server, kind, BAD[how])
     ended(server)
     assert isinstance(seen[0], BadReturn)
-    assert "a callback returned" in str(seen[0])
+    assert f"Probe.handle_{kind} returned " in str(seen[0])
 
 
 def tell(server, kind, callback):
