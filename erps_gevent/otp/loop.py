@@ -93,9 +93,9 @@ class Loop:
     def _failed(self, reason: Any) -> None:
         """The process has ended before init was done. The starter gets the error and no signal."""
         starter = self._settle()
-        if starter is not None:
-            self._unlink()
-            self.process.hub.loop.run_callback(starter.switch, _start_error(self.process.label, reason))
+        assert starter is not None  # the monitor that called this ends when the outcome is known
+        self._unlink()
+        self.process.hub.loop.run_callback(starter.switch, _start_error(self.process.label, reason))
 
     def _abandon(self) -> None:
         """The starter does not wait any more: what is being started must end, and has no name from now on."""

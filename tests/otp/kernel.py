@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import gevent
 from gevent.event import Event
 from gevent.hub import get_hub
-from gevent.monkey import get_original
+from gevent.monkey import get_original, is_module_patched
 
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.inbox import Inbox
@@ -18,7 +19,7 @@ from erps_gevent.otp.waiting import TIMED_OUT
 
 PATIENCE = 10.0  # seconds: a bound for what takes milliseconds
 
-_start_thread = get_original("_thread", "start_new_thread")
+_start_raw_thread = get_original("_thread", "start_new_thread")
 
 
 class Log(list[Any]):
@@ -118,7 +119,10 @@ class Native:
         self.error: BaseException | None = None
         self._hub = get_hub()
         self._done = Event()
-        _start_thread(self._run, (function, args))
+        if is_module_patched("threading"):
+            _start_raw_thread(self._run, (function, args))
+        else:  # which coverage sees
+            threading.Thread(target=self._run, args=(function, args), daemon=True).start()
 
     def _run(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         try:

@@ -325,6 +325,24 @@ def test_messages_of_one_sender_arrive_in_order(server, log):
     assert [what for _, what in log] == ["1", "2", "3", None, "4"]
 
 
+class Endless(Probe):
+    def terminate(self, reason):
+        Event().wait()
+
+
+@pytest.mark.parametrize("act", [lambda pid: pid.call(never, None), stop])
+def test_a_dead_end_is_an_error_in_the_main_greenlet_of_any_thread(act):
+    """Rules 17."""
+
+    def only_this():
+        pid = Endless.start()
+        with pytest.raises(CallExit, match="will never answer") as caught:
+            act(pid)
+        return type(caught.value), caught.value.reason, pid.process.monitors
+
+    assert Native(only_this).result() == (CallExit, "deadlock", {})
+
+
 def test_a_dead_end_is_an_error_that_says_so():
     """Rules 17: the main greenlet waits and nothing is left that could wake it. In a program of its own."""
     program = (

@@ -17,7 +17,7 @@ from erps_gevent.otp.behaviour import Option, flag
 from erps_gevent.otp.bridge import get_ident
 from erps_gevent.otp.gen import stop
 from erps_gevent.otp.gen_server import GenServer
-from erps_gevent.otp.messages import Reply, Stop
+from erps_gevent.otp.messages import Continuing, Reply, Stop
 from erps_gevent.otp.process import ExitSignal, exit_, whereis
 from erps_gevent.otp.reasons import KILL, NORMAL
 
@@ -186,6 +186,37 @@ def test_each_start_is_an_instance_of_its_own():
 
 def test_the_instance_knows_its_pid(server):
     assert server.call(lambda self, _: Reply(self.pid)) is server
+
+
+# The callbacks that are not defined.
+
+
+@pytest.mark.parametrize(
+    ("act", "text"),
+    [
+        (lambda pid: gevent.spawn(expect_exit, pid, "hello"), "Bare has no handle_call, and was called with 'hello'"),
+        (lambda pid: pid.cast("hello"), "Bare has no handle_cast, and was cast 'hello'"),
+        (lambda pid: pid.process.send(Continuing("on")), "Bare has no handle_continue for 'on'"),
+    ],
+)
+def test_a_callback_that_is_not_defined_is_a_crash_that_names_it(act, text, caplog):
+    """Rules 2.2 and 3.4."""
+
+    class Bare(GenServer):
+        """Defines nothing."""
+
+    pid = Bare.start()
+    act(pid)
+    assert isinstance(ended(pid), NotImplementedError)
+    assert text in caplog.text
+
+
+def test_an_unknown_message_is_logged_and_dropped(caplog):
+    """Rules 2.2."""
+    pid = GenServer.start()
+    pid.send("hello")
+    stop(pid)
+    assert "has no handle_info; dropped 'hello'" in caplog.text
 
 
 # trap_exit.

@@ -411,6 +411,21 @@ def test_a_process_that_is_no_server_takes_messages_and_no_calls(idler):
     assert list(idler.inbox.mailbox) == ["hello"]
 
 
+def test_calls_and_casts_go_to_whatever_the_process_has_for_them(idler):
+    class Gateway:
+        def call(self, *args):
+            return "call", *args
+
+        def cast(self, *args):
+            casts.append(args)
+
+    casts = []
+    idler.gateway = Gateway()
+    assert idler.pid.call("hello", 1.0) == ("call", "hello", 1.0)
+    idler.pid.cast("hello")
+    assert casts == [("hello",)]
+
+
 def test_a_message_to_a_dead_process_is_dropped(idler):
     idler.die("why")
     ended(idler)
