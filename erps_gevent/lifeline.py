@@ -295,10 +295,11 @@ class Lifeline:
 
     def pushed(self, message: Any) -> None:
         if self.pushes_waiting >= self.chosen["max_pushes"]:
-            healer = self.healer
-            if healer is not None and healer.line is not None:
+            # While the client moves, the newest line is the one that is being left.
+            line = self.healer.line if self.healer is not None and self.healer.line is not None else self.line
+            if line is not None:
                 text = f"{self.pushes_waiting} pushes wait for handle_push; make it faster, or raise max_pushes"
-                healer.line.lose(Overloaded(text, reason="overloaded", sent=True))
+                line.lose(Overloaded(text, reason="overloaded", sent=True))
             return
         self.pushes_waiting += 1
         self.pushes += 1

@@ -443,6 +443,25 @@ def test_too_many_pushes_close_the_line_by_name(house):
     assert client.call(("echo", 1), timeout=PATIENCE, wait=True) == 1
 
 
+def test_too_many_pushes_during_a_move_close_the_old_line_by_name(plain_house):
+    slow, gate = Gate(), Gate()
+    daemon = plain_house.daemon(Lab, {"gate": gate})
+    client = plain_house.client(daemon, slow, Notes(), cls=Slow, max_pushes=10)
+    client.wait_connected(PATIENCE)
+    call = gevent.spawn(client.call, ("gate",), timeout=PATIENCE)
+    gate.entered.wait(PATIENCE)
+    stopping = gevent.spawn(daemon.stop, timeout=PATIENCE)
+    until(lambda: client.stats["moves"])
+    for number in range(20):
+        daemon.broadcast(number)
+    with pytest.raises(erps.Disconnected) as caught:
+        call.get(timeout=PATIENCE)
+    assert isinstance(caught.value.__cause__, erps.Overloaded)
+    slow.open()
+    gate.open()
+    stopping.get(timeout=PATIENCE)
+
+
 def test_a_crash_in_handle_push_ends_the_client_and_calls_say_so(house, hub, caplog):
     class Clumsy(LabClient):
         def handle_push(self, message):

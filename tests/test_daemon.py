@@ -505,6 +505,30 @@ def test_a_process_that_is_starting_is_ended_too(plain_house):
     until(lambda: daemon.drain(timeout=0))
 
 
+def test_a_server_that_swallows_its_exit_has_its_line_cut(plain_house, caplog):
+    enough = []
+
+    def stubborn(server, from_):
+        while not enough:
+            try:
+                gevent.sleep(PATIENCE)
+            except BaseException:  # noqa: BLE001  this is what the test is about
+                continue
+        return Reply("never")
+
+    daemon = plain_house.daemon(Lab, {"stubborn": stubborn})
+    client = connected(plain_house, daemon)
+    call = gevent.spawn(client.call, ("stubborn",), timeout=PATIENCE)
+    until(lambda: daemon.servers[0].pending)
+    daemon.stop(timeout=0)
+    with pytest.raises(erps.Disconnected) as caught:
+        call.get(timeout=PATIENCE)
+    assert caught.value.sent
+    assert "its line is cut" in caplog.text
+    enough.append(True)
+    until(lambda: daemon.servers == [])
+
+
 def test_nothing_is_left_over(kind, certs: Certs):
     def round_trip():
         house = House(wire(kind, certs))
