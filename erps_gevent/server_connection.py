@@ -49,6 +49,9 @@ class RemoteFrom(From):
         self.connection = connection
         self.ref = ref
 
+    def __repr__(self) -> str:
+        return f"<From {self.connection.stream.peer}>"
+
     def _reply(self, value: Any) -> None:
         self.connection.answer(self.ref, value)
 

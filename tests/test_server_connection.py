@@ -185,6 +185,11 @@ def test_the_remaining_time_of_a_caller_is_known(connection, client):
     assert PATIENCE - 1 < event.from_.remaining() <= PATIENCE
 
 
+def test_a_crash_report_names_the_peer_that_called(connection, client):
+    event = asked(client, connection)
+    assert repr(event.from_) == f"<From {connection.stream.peer}>"
+
+
 def test_casts_before_a_bye_are_still_executed_and_calls_are_not(connection, client):
     client.say(*casts(client, 1), client.session.call("nobody waits", None)[1], *casts(client, 2), client.session.bye())
     events = [connection.next(soon()) for _ in range(3)]
