@@ -26,7 +26,7 @@ from erps_gevent.outbox import HIGH_WATER
 from erps_gevent.server import Server, chosen_options, start_on
 from erps_gevent.server_connection import ServerConnection
 from erps_gevent.transport.address import Peer, parse_address
-from erps_gevent.transport.sockets import listen
+from erps_gevent.transport.sockets import SocketFile, listen
 from erps_gevent.transport.tcp import check_transport
 from erps_gevent.wire import terms
 
@@ -106,6 +106,7 @@ class Daemon(StreamServer):
         self._hub: Hub = get_hub()
         self._transport = transport
         self._watcher_task: gevent.Greenlet[..., None] | None = None
+        self._socket_file: SocketFile | None = None
         self._drain_until: float | None = None
         self._fatal: Exception | None = None
         self._accept_failure: str | None = None
@@ -146,9 +147,19 @@ class Daemon(StreamServer):
             )
         super().set_spawn("default")
 
-    @classmethod
-    def get_listener(cls, address: Any, backlog: int | None = None, family: Any = None) -> Any:
-        return listen(address, cls.backlog if backlog is None else backlog)
+    def get_listener(  # type: ignore[override]
+        self, address: Any, backlog: int | None = None, family: Any = None
+    ) -> Any:
+        listener = listen(address, self.backlog if backlog is None else backlog, self.options["reuse_port"])
+        self._socket_file = SocketFile.of(listener)
+        return listener
+
+    def close(self) -> None:
+        """Stop accepting and close the listening socket; the file of a unix socket that was made here goes with it."""
+        super().close()
+        if self._socket_file is not None:
+            self._socket_file.remove()
+            self._socket_file = None
 
     def handle(self, sock: Any, address: Any) -> None:
         """Greet one client and start its server process. Parks; runs in the handshake group."""

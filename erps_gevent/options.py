@@ -105,4 +105,5 @@ DAEMON = {
     "max_connections": Option(10_000, count(1)),
     "max_handshakes": Option(1000, count(1)),
     "handshake_timeout": Option(5.0, number(0.001)),
+    "reuse_port": Option(False, flag),
 }

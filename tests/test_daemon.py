@@ -114,6 +114,16 @@ def test_it_listens_at_a_unix_socket(house, tmp_path, url):
     daemon = house.daemon(listener=f"erps+unix://{path}" if url else path)
     assert daemon.address == path
     assert house.client(path).call(("echo", 1), timeout=PATIENCE) == 1
+    daemon.stop()
+    assert not os.path.exists(path)
+
+
+def test_two_daemons_share_a_port_when_both_ask_for_it(plain_house):
+    first = plain_house.daemon(reuse_port=True)
+    second = plain_house.daemon(listener=first.address, reuse_port=True)
+    assert second.server_port == first.server_port
+    first.stop()
+    assert plain_house.client(second).call(("echo", 1), timeout=PATIENCE) == 1
 
 
 @pytest.mark.parametrize("make", [green.socket, socket.socket], ids=["gevent", "plain"])

@@ -19,7 +19,6 @@ from erps_gevent.client import Client
 from erps_gevent.daemon import Daemon
 from erps_gevent.otp.messages import From, NoReply, Reply
 from erps_gevent.server import Server
-from erps_gevent.transport.sockets import listen
 from erps_gevent.transport.tls import Tls
 
 HOST = "127.0.0.1"
@@ -77,8 +76,7 @@ def serve(directory: str, port: str) -> None:
     It prints its port as soon as it listens.
     """
     getLogger("erps_gevent").disabled = True
-    listener = listen((HOST, int(port)), reuse_port=True)
-    daemon = Daemon(listener, Shop, transport=identity(Path(directory), HOST))
+    daemon = Daemon((HOST, int(port)), Shop, transport=identity(Path(directory), HOST), reuse_port=True)
     gevent.signal_handler(signal.SIGTERM, daemon.close)
     gevent.spawn(_end_with_parent)
     daemon.start()

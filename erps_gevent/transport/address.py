@@ -184,6 +184,12 @@ class Peer:
     sans: tuple[str, ...] = ()
     tls_version: str | None = None
 
+    @property
+    def common_name(self) -> str | None:
+        """The CN of the certificate's subject, such as "client-1"; None if it has none."""
+        subject = self.certificate.get("subject", ()) if self.certificate else ()
+        return next((value for rdn in subject for name, value in rdn if name == "commonName"), None)
+
     def __str__(self) -> str:
         where = self.address if isinstance(self.address, str) else _shown(*self.address)
         return f"{self.subject or ', '.join(self.sans)} at {where}" if self.certificate else where

@@ -12,6 +12,7 @@ import socket
 import stat
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -265,6 +266,37 @@ def _unbound(exc: OSError) -> str:
     if exc.errno == errno.ENOENT:
         return "there is no such directory"
     return exc.strerror or str(exc)
+
+
+@dataclass(frozen=True)
+class SocketFile:
+    """The file of a unix socket that listens, so that it can be removed when it no longer does.
+
+    pid, inode: a forked copy of the listener removes nothing, and nobody removes a successor's file.
+    """
+
+    path: str
+    inode: tuple[int, int]
+    pid: int
+
+    @classmethod
+    def of(cls, listener: green.socket) -> SocketFile | None:
+        """The file of `listener`; None if it has none."""
+        if listener.family != getattr(socket, "AF_UNIX", None):
+            return None
+        path = os.fsdecode(listener.getsockname())
+        found = os.lstat(path)
+        return cls(path, (found.st_dev, found.st_ino), os.getpid())
+
+    def remove(self) -> None:
+        """Remove the file, if it is still the one, and this the process that made it."""
+        try:
+            found = os.lstat(self.path)
+            if self.pid == os.getpid() and self.inode == (found.st_dev, found.st_ino):
+                os.unlink(self.path)
+        except OSError:
+            # Somebody else has removed it, or it is no longer ours to remove.
+            return
 
 
 def _remove_stale(path: str) -> None:

@@ -191,6 +191,7 @@ def register_type(cls: type, name: str, *, pack: Pack | None = None, unpack: Pac
     name:   what the wire calls it; keep it when the class is renamed.
     pack:   makes plain data of a value: anything that travels. A dataclass needs none; its fields travel.
     unpack: makes a value of that data. The data comes from the peer: check it. A dataclass needs none.
+            Neither may park: they run in the middle of sending and receiving.
     raises: ConfigError  the class travels anyway, class or name is registered already, or a function is missing.
     """
     if not isinstance(cls, type) or cls in _BUILT_IN:

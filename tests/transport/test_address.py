@@ -171,3 +171,10 @@ def test_a_peer_can_be_printed():
     assert str(Peer("unix:pid=1,uid=0")) == "unix:pid=1,uid=0"
     assert str(Peer(("h", 1), certificate={"x": 1}, subject="CN=a")) == "CN=a at h:1"
     assert str(Peer(("h", 1), certificate={"x": 1}, subject="", sans=("b", "c"))) == "b, c at h:1"
+
+
+def test_a_peer_has_the_common_name_of_its_certificate():
+    subject = ((("organizationName", "O"),), (("commonName", "client-1"),))
+    assert Peer(("h", 1), certificate={"subject": subject}).common_name == "client-1"
+    assert Peer(("h", 1), certificate={"subject": subject[:1]}).common_name is None
+    assert Peer(("h", 1)).common_name is None

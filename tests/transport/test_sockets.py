@@ -16,7 +16,7 @@ from transport.lines import PATIENCE, receive, send
 from erps_gevent.errors import ConfigError, Disconnected, StartError
 from erps_gevent.transport import sockets
 from erps_gevent.transport.address import Address, parse_address
-from erps_gevent.transport.sockets import Deadline, PlainSocket, dial, listen
+from erps_gevent.transport.sockets import Deadline, PlainSocket, SocketFile, dial, listen
 from erps_gevent.transport.tcp import Tcp
 
 FREE = ("127.0.0.1", 1)  # nothing listens at port 1
@@ -232,6 +232,40 @@ def test_several_may_listen_at_one_port_when_all_ask_for_it():
     with listen(("127.0.0.1", 0), reuse_port=True) as first:
         with listen(first.getsockname(), reuse_port=True) as second:
             assert first.getsockname() == second.getsockname()
+
+
+def test_the_file_of_a_unix_socket_is_removed_by_who_made_it(tmp_path):
+    path = tmp_path / "s"
+    with listen(path) as listener:
+        file = SocketFile.of(listener)
+    file.remove()
+    assert not path.exists()
+    file.remove()
+
+
+def test_the_file_of_a_successor_is_left_alone(tmp_path):
+    path = tmp_path / "s"
+    with listen(path) as listener:
+        file = SocketFile.of(listener)
+    keep = tmp_path / "keeps the inode taken"
+    path.rename(keep)
+    with listen(path):
+        file.remove()
+        assert path.exists()
+
+
+def test_a_forked_copy_removes_no_file(tmp_path, monkeypatch):
+    path = tmp_path / "s"
+    with listen(path) as listener:
+        file = SocketFile.of(listener)
+    monkeypatch.setattr(sockets.os, "getpid", lambda: -1)
+    file.remove()
+    assert path.exists()
+
+
+def test_a_listener_at_a_port_has_no_file(place):
+    with listen(("127.0.0.1", 0)) as listener:
+        assert SocketFile.of(listener) is None
 
 
 def test_an_address_of_another_machine_says_so():
