@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Leave tests/stress out unless the command line names it."""
     named = any("stress" in argument for argument in config.invocation_params.args)
     return True if collection_path == STRESS and not named else None
+
+
+def pytest_collection_finish() -> None:
+    """Keep what collection has made out of later garbage collections, of which many a test ends with one."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

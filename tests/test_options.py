@@ -31,6 +31,7 @@ DEFAULTS = {
     "max_connections": 10_000,
     "max_handshakes": 1000,
     "handshake_timeout": 5.0,
+    "reuse_port": False,
     "expose_tracebacks": False,
     "id": None,
     "restart": None,
@@ -40,7 +41,7 @@ DEFAULTS = {
 COUNTS = ("max_pending", "max_pushes", "max_connections", "max_handshakes")
 FOR_EVER = ("connect_timeout", "keepalive", "dead_after")
 SECONDS = (*FOR_EVER, "send_timeout", "reconnect", "handshake_timeout")
-FLAGS = ("safe", "heal", "expose_tracebacks")
+FLAGS = ("safe", "heal", "expose_tracebacks", "reuse_port")
 
 GOOD = [
     ("identifier", "counter", "counter"),
