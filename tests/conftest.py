@@ -17,6 +17,7 @@ from support import Certs, issue
 settings.register_profile("erps", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
 settings.load_profile("erps")
 
+LEAVING_LIMIT = 60.0  # seconds for the interpreter to end after the last test: a thread that nobody ended blocks it
 STRESS = Path(__file__).parent / "stress"
 
 
@@ -30,6 +31,12 @@ def pytest_collection_finish() -> None:
     """Keep what collection has made out of later garbage collections, of which many a test ends with one."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """Let a run that cannot leave fail with the stack of every thread; the limit per test is over by now."""
+    faulthandler.dump_traceback_later(LEAVING_LIMIT, exit=True, file=sys.__stderr__)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from typing import Any
 
@@ -15,8 +16,12 @@ from erps_gevent.errors import StartError
 _start_thread = get_original("_thread", "start_new_thread")
 _allocate_lock = get_original("_thread", "allocate_lock")
 
+EXIT_PATIENCE = 1.0  # seconds that the end of the program waits for the thread to end
+
 _lock = _allocate_lock()
 _hub: Hub | None = None
+_leave: Event | None = None  # set in the hub thread, it ends it
+_over: Any = None  # a lock that the thread holds until it ends
 _graves: list[Hub] = []  # what a fork left of the parent's; taking it apart would reach into the parent's loop
 
 
@@ -48,24 +53,40 @@ def _started() -> Hub:
 
 
 def _run(found: list[Hub | Exception], ready: Any) -> None:
+    global _leave, _over
+    leave, over = Event(), _allocate_lock()
+    over.acquire()
     try:
         hub = get_hub()
         hub.name = "erps_gevent"
         # A watcher that never fires keeps the loop from ending when no client has anything to wait for.
         forever = hub.loop.async_()
         forever.start(_nothing)
+        _leave, _over = leave, over
         found.append(hub)
     except Exception as error:  # noqa: BLE001  it is raised where the hub was asked for
         found.append(error)
         return
     finally:
         ready.release()
-    while True:
+    while not leave.is_set():
         try:
-            Event().wait()
+            leave.wait()
         except SystemExit:
             # From a greenlet in here: it ends neither the program nor the lines of others. gevent has printed it.
             continue
+    over.release()
+
+
+def _end() -> None:
+    """At the program's end: an interpreter that goes away under gevent's C code crashes."""
+    with _lock:
+        if _hub is not None and _leave is not None:
+            _hub.loop.run_callback_threadsafe(_leave.set)
+            _over.acquire(timeout=EXIT_PATIENCE)
+
+
+atexit.register(_end)
 
 
 def _nothing() -> None:

@@ -120,20 +120,26 @@ def test_a_forked_child_has_one_of_its_own():
     assert (done.stdout, done.returncode) == ("child 0\n", 0), done.stderr
 
 
-@pytest.mark.parametrize("doing", ["nothing", "waiting", "spinning"])
+@pytest.mark.parametrize("doing", ["nothing", "waiting", "busy", "computing"])
 def test_the_program_ends_whatever_the_hub_thread_does(doing):
     code = f"""
         import gevent
         from erps_gevent.integrations.threads import hub_thread
         from erps_gevent.otp import bridge
 
-        def spin():
+        def be_busy():
             while True:
-                gevent.sleep(0)
+                gevent.sleep(0.001)
 
-        work = {{"nothing": None, "waiting": lambda: gevent.sleep(3600), "spinning": spin}}[{doing!r}]
-        if work:
-            bridge.run_in(hub_thread(), lambda: gevent.spawn(work) and gevent.sleep(0.001))
+        def compute():
+            while True:
+                pass
+
+        work = {{"nothing": None, "waiting": lambda: gevent.sleep(3600), "busy": be_busy, "computing": compute}}
+        if work[{doing!r}]:
+            hub = hub_thread()
+            bridge.run_in(hub, gevent.sleep, 0.001)
+            hub.loop.run_callback_threadsafe(gevent.spawn, work[{doing!r}])
         print("done")
     """
     for _ in range(3):
