@@ -47,10 +47,7 @@ class Server(GenServer):
         """
         if self._connection is None:
             raise Disconnected(f"{self.pid!r} has no line: it was started without a daemon", reason="disconnected")
-        if bridge.is_foreign(self._connection.hub):
-            bridge.run_in(self._connection.hub, self._connection.push, message, timeout)
-        else:
-            self._connection.push(message, timeout)
+        _push(self._connection, message, timeout)
 
     def disconnect(self) -> None:
         """End the line and this process, with reason NORMAL, after what is already in its mailbox.
@@ -65,8 +62,12 @@ def push(pid: Pid, message: Any, timeout: float | None = ROOM_TIMEOUT) -> None:
     connection = connection_of(pid)
     if connection is None:
         raise Disconnected(f"{pid!r} has no line", reason="disconnected")
+    _push(connection, message, timeout)
+
+
+def _push(connection: ServerConnection, message: Any, timeout: float | None) -> None:
     if bridge.is_foreign(connection.hub):
-        bridge.run_in(connection.hub, connection.push, message, timeout)
+        bridge.run_in(connection.hub, connection.push, message, timeout, patience=timeout)
     else:
         connection.push(message, timeout)
 

@@ -7,6 +7,7 @@ import threading
 
 import gevent
 import pytest
+from ends import block
 from faces import PATIENCE, Gate, House, Lab, Notes, until, wire
 from support import MS, Certs
 
@@ -221,6 +222,34 @@ def test_disconnect_and_push_from_outside(house):
     assert caught.value.sent is False
     assert not isinstance(caught.value, erps.CallTimeout)
     assert client.call(("echo", 1), timeout=PATIENCE, wait=True) == 1
+
+
+def test_a_push_from_a_thread_waits_no_longer_than_its_timeout_for_a_hub_that_does_not_turn(house):
+    daemon, _ = served(house)
+    pid = daemon.servers[0].pid
+
+    def attempt():
+        with pytest.raises(erps.CallTimeout) as caught:
+            erps.push(pid, "too late", 5 * MS)
+        return caught.value
+
+    pushing = gevent.get_hub().threadpool.spawn(attempt)
+    block(300 * MS)
+    assert pushing.get(timeout=PATIENCE).sent is False
+
+
+def test_a_crash_right_after_init_is_told_with_its_reason(house):
+    class Rash(erps.Server, identifier="lab"):
+        def init(self):
+            return Ok(then=Continue("go on"))
+
+        def handle_continue(self, argument):
+            raise KeyError(argument)
+
+    mine = Notes()
+    daemon = house.daemon(Rash)
+    house.client(daemon, mine).connect()
+    assert mine.wait("disconnect")[0].kind == "KeyError"
 
 
 def test_a_server_without_a_daemon_is_a_gen_server_without_a_line():

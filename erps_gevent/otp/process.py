@@ -126,7 +126,7 @@ class Process:
         self.name: str | None = None
         self.alive = True
         self.trap_exit = False
-        self.reason: Any = None  # what it ended with, while its monitors are told
+        self.reason: Any = None  # what it ended with, until its greenlet is gone
         self.thrower: Thrower | None = None  # of the exit that is on its way into the greenlet
         self.links: dict[Process, None] = {}
         self.monitors: dict[int, Callable[[Any], object]] = {}
@@ -172,7 +172,8 @@ class Process:
     def _gone(self, _greenlet: object) -> None:
         """The greenlet is dead; `finish` has run, unless it was killed before it could begin. Runs in the hub."""
         self.finish(KILLED)
-        self.greenlet = None
+        # An exception holds the frames that it came through, and with them the state.
+        self.greenlet = self.reason = None
 
     def finish(self, reason: Any) -> None:
         """The process is dead: free its name, tell its monitors, then its links. Idempotent.
@@ -199,8 +200,9 @@ class Process:
             linked.links.pop(self, None)
             linked.signal(self.pid, reason)
         self.inbox.close()
-        # An exception holds the frames that it came through, and with them the state.
-        self.reason = self.thrower = None
+        self.thrower = None
+        if self.greenlet is None:
+            self.reason = None
 
     def join(self, seconds: float | None) -> Any:
         """Park until the process is dead; return its reason, or TIMED_OUT."""
