@@ -151,6 +151,8 @@ class ClientConnection(Connection[ClientSession]):
                 elif self.silent is not None:
                     self._look_again(self.silent)
                 else:
+                    # A server that never stops talking would keep the hub from everybody else.
+                    self.take_turn()
                     self.more(None)
             return self.cause
         finally:

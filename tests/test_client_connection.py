@@ -31,8 +31,9 @@ from erps_gevent.errors import (
     StartError,
     VersionMismatch,
 )
+from erps_gevent.otp.inbox import TURN_EVENTS
 from erps_gevent.otp.reasons import Shutdown, to_plain
-from erps_gevent.wire.packet import Type
+from erps_gevent.wire.packet import KEEPALIVE, Type
 from erps_gevent.wire.refusals import Code, Refusal, refusal_of
 from erps_gevent.wire.session import State
 
@@ -312,6 +313,21 @@ def test_a_server_killed_in_the_middle_of_a_packet_is_a_lost_line_and_no_broken_
     cause = line.reader.get(timeout=PATIENCE)
     assert type(cause) is Disconnected
     assert isinstance(cause.__cause__, BadPacket)
+
+
+def test_a_server_that_never_stops_talking_leaves_the_others_their_turns(line, monkeypatch):
+    turns = []
+    others = gevent.spawn(lambda: [turns.append(gevent.sleep(0)) for _ in range(1000)])
+
+    chunks = iter([KEEPALIVE] * (100 * TURN_EVENTS))
+    monkeypatch.setattr(type(line.connection.stream), "receive", lambda _: next(chunks, b""))
+    line.connection.stream.drained = False
+    line.connection.readable = True
+    line.connection.wake()
+    line.reader.join(timeout=PATIENCE)
+    others.kill()
+    assert line.reader.dead
+    assert len(turns) >= 50
 
 
 def test_a_reader_that_is_killed_leaves_nobody_waiting(line):
