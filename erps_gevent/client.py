@@ -130,7 +130,9 @@ class Client(GenServer):
     def peer(self) -> Peer | None:
         """Who is at the other end: address, certificate subject and names. None while the line is down."""
         healer = self._lifeline.healer
-        return healer.line.stream.peer if healer is not None and healer.line is not None else None
+        # Read once: the hub of the line may be another thread's, and lose it between two looks.
+        line = healer.line if healer is not None else None
+        return line.stream.peer if line is not None else None
 
     @property
     def stats(self) -> dict[str, int]:

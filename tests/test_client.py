@@ -89,6 +89,13 @@ def test_a_path_cannot_be_compared_with_a_certificate(certs):
         LabClient("/run/x.sock", transport=erps.Tls(**certs.identity("alice")))
 
 
+def test_a_patient_call_waits_for_the_next_line_when_writing_to_this_one_has_just_failed(house, lab):
+    client = house.client(lab, hub="here")
+    client.wait_connected(timeout=PATIENCE)
+    client._lifeline.healer.line.outbox._fail(erps.Disconnected("the cable was cut", sent=True))
+    assert client.call(("echo", 1), timeout=PATIENCE, wait=True) == 1
+
+
 def test_a_misspelt_option_fails_at_the_class_statement():
     with pytest.raises(TypeError, match="class Wrong has no option 'versoin'; did you mean 'version'"):
 
