@@ -13,6 +13,8 @@ from typing import Any
 
 from erps_gevent.errors import ConfigError
 
+LONGEST = 1e9  # seconds, 31 years. The clocks of threads and of libuv overflow not far above it.
+
 
 @dataclass(frozen=True)
 class Option:
@@ -23,7 +25,7 @@ class Option:
 
 
 def number(low: float, *, none: bool = False) -> Callable[[str, Any], float | None]:
-    """A check: a finite number of at least `low`; None as well if `none`, for ever."""
+    """A check: a number from `low` to LONGEST; None as well if `none`, for ever."""
 
     def check(name: str, value: Any) -> float | None:
         if value is None and none:
@@ -31,6 +33,9 @@ def number(low: float, *, none: bool = False) -> Callable[[str, Any], float | No
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value < float("inf"):
             also = " or None for ever" if none else ""
             raise ConfigError(f"{name} is a number of at least {low:g}{also}, not {value!r}")
+        if value > LONGEST:
+            also = "; None is for ever" if none else ""
+            raise ConfigError(f"{name} is at most {LONGEST:g}, which no timer can exceed, not {value!r}{also}")
         return value
 
     return check

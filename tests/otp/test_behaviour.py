@@ -24,6 +24,14 @@ def test_a_bad_number_is_named_and_shown(value):
     assert str(caught.value) == f"timeout is a number of at least 0, not {value!r}"
 
 
+@pytest.mark.parametrize("value", [1e10, 2**63 - 1, 1e300, pytest.param(10**400, id="10**400")])
+def test_a_number_that_no_timer_can_wait_is_refused(value):
+    with pytest.raises(ConfigError, match=r"^timeout is at most 1e\+09, .*; None is for ever$"):
+        number(0, none=True)("timeout", value)
+    with pytest.raises(ConfigError, match="no timer can exceed"):
+        number(0)("timeout", value)
+
+
 def test_none_is_for_ever_where_it_may_be():
     assert number(0, none=True)("timeout", None) is None
     with pytest.raises(ConfigError, match="or None for ever"):
