@@ -14,7 +14,7 @@ A packet is that of Erps 0.7, byte for byte:
 
     type         who sends it      deflated  payload
      0 keepalive  client, echoed    no        none: nine bytes in all, nothing follows the type
-     1 error      either            may be    [ref | null, code, kind, message, data, reason]
+     1 error      server            may be    [ref | null, code, kind, message, data, reason]
      2 reply      server            may be    [ref, value]
      3 push       server            may be    [null, value, meta?]
      4 call       client            may be    [ref, value, meta?]
