@@ -30,7 +30,7 @@ from erps_gevent.wire.refusals import Code, Refusal, refusal_of
 from erps_gevent.wire.session import Packet, ServerSession, State
 
 LOOK_EVENTS = 256  # events that wait unserved, above which a parked server's line is not looked at
-LOOK_SIZE = 1024 * 1024  # bytes read ahead of a parked server, likewise
+LOOK_SIZE = 1024 * 1024  # bytes read ahead of a parked server, likewise; what was deflated counts as what it became
 ROOM_TIMEOUT = 5.0  # seconds that a push or a reply waits for room
 
 DISCONNECTED = Shutdown("disconnected")
@@ -161,16 +161,19 @@ class ServerConnection(Connection[ServerSession]):
         """Read, without parking and within bounds, while a handler is parked: keepalives, cancels, byes, the end."""
         until = monotonic() + TURN_SECONDS
         if not self.events:
-            self.ahead_from = self.session.received_bytes
+            self.ahead_from = self._taken_in()
         while (
             self.cause is None
             and len(self.events) < LOOK_EVENTS
-            and self.session.received_bytes - self.ahead_from < LOOK_SIZE
+            and self._taken_in() - self.ahead_from < LOOK_SIZE
             and self.outbox.size <= HIGH_WATER
             and self.pull()
             and monotonic() < until
         ):
             continue
+
+    def _taken_in(self) -> int:
+        return self.session.received_bytes + self.session.inflated_bytes
 
     # What goes out.
 

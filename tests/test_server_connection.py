@@ -353,6 +353,15 @@ def test_a_look_reads_ahead_a_bounded_count_of_bytes(connection, client):
     assert connection.session.received_bytes < LOOK_SIZE + SLACK
 
 
+def test_a_look_counts_what_was_deflated_as_what_it_became(connection, client):
+    client.session._deflates, client.session._level = True, 6
+    for _ in range(10):
+        client.say(*casts(client, bytes(LOOK_SIZE)))
+        connection.look()
+    assert len(connection.events) == 1
+    assert connection.session.received_bytes < LOOK_SIZE / 100
+
+
 def test_a_look_ends_soon_whatever_the_peer_sends(connection, client, monkeypatch):
     keepalives = client.session.keepalive() * 7000
     monkeypatch.setattr(type(connection.stream), "receive", lambda self: keepalives)

@@ -99,6 +99,7 @@ class Session:
         self.safe = safe
         self.nonce = os.urandom(NONCE_SIZE)
         self.received_bytes = 0
+        self.inflated_bytes = 0
         self._stamp = stamp
         self._deflates = compressed is not False
         self._level = -1 if compressed is True else int(compressed)
@@ -197,6 +198,7 @@ class Session:
             )
         if not inflater.eof or inflater.unused_data:
             raise BadPacket("a deflated payload is cut short, or has bytes after its end")
+        self.inflated_bytes += len(data)
         return data
 
     def _after(self, type_: Type) -> State:
