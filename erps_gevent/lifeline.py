@@ -218,13 +218,7 @@ class Lifeline:
             healer = self.healer or self.begin()
             line = healer.line
             # A line that is up and has room, which is nearly always, is used without asking further.
-            if (
-                line is None
-                or line.cause is not None
-                or line.doubt is not None
-                or healer.state is not State.UP
-                or line.outbox.size
-            ):
+            if line is None or line.cause or line.doubt or healer.state is not State.UP or line.outbox.size:
                 line = healer.usable(deadline, wait)
             return line.call(request, timeout, deadline)
         except CallExit as error:
