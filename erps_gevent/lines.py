@@ -150,14 +150,14 @@ class Lines:
         if not self._took_slot(me):
             self.counts["refused"] += 1
             text = "every server is taken (max_connections, or the pool given as spawn=); try again later"
-            connection.say_farewell(Overloaded(text, retry_after=RETRY_AFTER))
+            self.later(connection.say_farewell, Overloaded(text, retry_after=RETRY_AFTER))
             return
         self._starting.add(me)
         try:
             process = self._start(connection)
         except ErpsError as error:
             self._leave_slot(me)
-            connection.say_farewell(regret_of(error))
+            self.later(connection.say_farewell, regret_of(error))
             return
         except BaseException:
             connection.drop()

@@ -12,11 +12,13 @@ import gevent
 import pytest
 from faces import PATIENCE, Gate, House, Lab, LabClient, Notes, free_port, greenlets, until, wire
 from gevent import socket as green
+from gevent.event import Event
 from gevent.pool import Pool
 from support import MS, Certs
 
 import erps_gevent as erps
 from erps_gevent import Reply
+from erps_gevent.server_connection import ServerConnection
 
 
 def connected(house, daemon, *args, **options):
@@ -424,6 +426,25 @@ def test_a_drain_tells_whether_all_have_left(plain_house):
     gate.open()
     assert daemon.drain(timeout=PATIENCE) is True
     assert daemon.servers == []
+
+
+def test_a_drain_waits_until_a_client_has_heard_that_it_was_refused(plain_house, monkeypatch):
+    told, go_on = Event(), Event()
+    say = ServerConnection.say_farewell
+
+    def slowly(connection, error):
+        told.set()
+        go_on.wait()
+        say(connection, error)
+
+    monkeypatch.setattr(ServerConnection, "say_farewell", slowly)
+    daemon = plain_house.daemon(max_connections=1)
+    plain_house.client(daemon).wait_connected(timeout=PATIENCE)
+    plain_house.client(daemon).connect()
+    assert told.wait(PATIENCE)
+    assert daemon.drain(timeout=100 * MS) is False
+    go_on.set()
+    assert daemon.drain(timeout=PATIENCE) is True
 
 
 def test_stop_waits_no_longer_than_a_drain_that_is_under_way(plain_house):
