@@ -31,6 +31,7 @@ class ClientConnection(Connection[ClientSession]):
     max_pending: count of calls that may wait for their reply; the server may allow fewer.
     on_push:     called with each message, in this connection's greenlet; must not park.
     on_goaway:   called with this connection when the server asks to be left, likewise.
+    keep_up:     called after a read that had messages; parks while their handler keeps up with them.
 
     answered: the line has answered a call.
     late:     count of replies that nobody waited for any more.
@@ -43,6 +44,7 @@ class ClientConnection(Connection[ClientSession]):
         "asked",
         "clock",
         "early",
+        "keep_up",
         "late",
         "leaving",
         "max_pending",
@@ -50,6 +52,7 @@ class ClientConnection(Connection[ClientSession]):
         "on_push",
         "pending",
         "polite",
+        "pushed",
         "silent",
         "since",
     )
@@ -62,11 +65,14 @@ class ClientConnection(Connection[ClientSession]):
         max_pending: int,
         on_push: Callable[[Any], None],
         on_goaway: Callable[[ClientConnection], None],
+        keep_up: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__(stream, session, send_timeout)
         self.max_pending = max_pending
         self.on_push = on_push
         self.on_goaway = on_goaway
+        self.keep_up = keep_up
+        self.pushed = False
         self.pending: dict[int, tuple[Waiter[Any], Entry | None, Any]] = {}
         self.answered = False
         self.early: list[Packet] | None = []
@@ -154,6 +160,9 @@ class ClientConnection(Connection[ClientSession]):
                     # A server that never stops talking would keep the hub from everybody else.
                     self.take_turn()
                     self.more(None)
+                    if self.pushed:
+                        self.pushed = False
+                        self.keep_up()
             return self.cause
         finally:
             # Whatever ends the reader: nobody may wait for it.
@@ -241,6 +250,7 @@ class ClientConnection(Connection[ClientSession]):
             self.answered = True
             self.hub.loop.run_callback(waiting[0].switch, value)
         elif type_ is Type.PUSH:
+            self.pushed = True
             self.on_push(value)
         elif type_ is Type.ERROR:
             self._take_error(ref, value)

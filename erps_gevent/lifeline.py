@@ -11,6 +11,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, TypeVar
 
+import gevent
 from gevent import getcurrent
 from gevent.hub import Hub, get_hub
 from gevent.lock import Semaphore
@@ -272,7 +273,13 @@ class Lifeline:
             self.stamp, max_size=chosen["max_size"], compressed=chosen["compressed"], safe=chosen["safe"]
         )
         line = ClientConnection(
-            stream, session, chosen["send_timeout"], chosen["max_pending"], self.pushed, healer.moving
+            stream,
+            session,
+            chosen["send_timeout"],
+            chosen["max_pending"],
+            self.pushed,
+            healer.moving,
+            self.keep_up,
         )
         try:
             line.greet(deadline)
@@ -304,6 +311,16 @@ class Lifeline:
         self.pushes_waiting += 1
         self.pushes += 1
         self._tell(_Pushed(message))
+
+    def keep_up(self) -> None:
+        """Let handle_push take its turns while it gets on, so that a burst is none of its faults. Parks for turns only.
+
+        A handler that is parked, perhaps in a call on this very line, does not keep the reader waiting.
+        """
+        while (waiting := self.pushes_waiting) > self.chosen["max_pushes"] // 4:
+            gevent.sleep(0)
+            if self.pushes_waiting >= waiting:
+                return
 
     def _tell(self, event: Event) -> None:
         if self.process is not None:
