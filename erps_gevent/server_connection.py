@@ -39,7 +39,7 @@ DISCONNECTED = Shutdown("disconnected")
 class RemoteFrom(From):
     """The reply address of a call that came over a line."""
 
-    __slots__ = ("connection", "ref")
+    __slots__ = ("connection", "deferred", "ref")
     is_remote = True
 
     def __init__(self, connection: ServerConnection, ref: int, deadline: float | None) -> None:
@@ -48,6 +48,16 @@ class RemoteFrom(From):
         self.done = False
         self.connection = connection
         self.ref = ref
+        self.deferred = False
+
+    def hold(self) -> None:
+        self.deferred = True
+        self.connection.deferred += 1
+
+    def release(self) -> None:
+        if self.deferred:
+            self.deferred = False
+            self.connection.deferred -= 1
 
     def __repr__(self) -> str:
         return f"<From {self.connection.stream.peer}>"
@@ -64,17 +74,19 @@ class ServerConnection(Connection[ServerSession]):
 
     max_pending: count of calls that it may have unanswered.
 
-    calls:  those that are unanswered, started or not.
-    events: what has come and has not been served.
+    calls:    those that are unanswered, started or not.
+    deferred: count of those that a greenlet of their own works on, also when nobody waits for them any more.
+    events:   what has come and has not been served.
     """
 
-    __slots__ = ("ahead_from", "calls", "calls_served", "events", "line_first", "max_pending")
+    __slots__ = ("ahead_from", "calls", "calls_served", "deferred", "events", "line_first", "max_pending")
 
     def __init__(self, stream: Stream, session: ServerSession, send_timeout: float, max_pending: int) -> None:
         super().__init__(stream, session, send_timeout)
         self.max_pending = max_pending
         self.calls: dict[int, RemoteFrom] = {}
         self.calls_served = 0
+        self.deferred = 0
         self.events: deque[Event] = deque()
         self.line_first = True
         self.ahead_from = 0
@@ -145,7 +157,8 @@ class ServerConnection(Connection[ServerSession]):
             self.lose(Disconnected("the client said bye", reason="bye", sent=True))
 
     def _take_call(self, ref: int, request: Any, meta: Any) -> None:
-        if len(self.calls) >= self.max_pending:
+        # A caller that gives up does not end the work, so it makes no room for more of it.
+        if max(len(self.calls), self.deferred) >= self.max_pending:
             text = f"{self.max_pending} calls of this line are pending; wait for replies, or raise max_pending"
             self._write(self.session.refusal(ref, refusal_of(Overloaded(text))))
             return

@@ -9,6 +9,7 @@ import gevent
 import pytest
 from ends import block
 from faces import PATIENCE, Gate, House, Lab, Notes, until, wire
+from gevent.event import Event
 from support import MS, Certs
 
 import erps_gevent as erps
@@ -377,3 +378,23 @@ def test_one_server_per_line(certs: Certs):
     assert len({live.pid for live in daemon.servers}) == 2
     house.close()
     assert one.connected is False
+
+
+def test_work_that_nobody_waits_for_any_more_counts_until_it_ends(plain_house):
+    gate = Event()
+    begun = []
+
+    def work(server, from_):
+        return server.defer(from_, lambda: begun.append(1) or gate.wait())
+
+    client = plain_house.client(plain_house.daemon(Lab, {"work": work}, max_pending=3))
+    client.wait_connected()
+    for _ in range(3):
+        with pytest.raises(erps.CallTimeout):
+            client.call(("work",), timeout=20 * MS)
+    with pytest.raises(erps.Overloaded):
+        client.call(("work",), timeout=PATIENCE)
+    assert len(begun) == 3
+    gate.set()
+    until(lambda: client.call(("echo", 1), timeout=PATIENCE) == 1)
+    assert client.call(("work",), timeout=PATIENCE) is True

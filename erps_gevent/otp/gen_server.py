@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from gevent.hub import get_hub
 
-from erps_gevent.errors import ErrorReply, Exit
+from erps_gevent.errors import ErrorReply, Exit, NoProc
 from erps_gevent.otp import behaviour
 from erps_gevent.otp.behaviour import Option
 from erps_gevent.otp.gen import exit_error
@@ -30,7 +30,7 @@ from erps_gevent.otp.inbox import Inbox
 from erps_gevent.otp.loop import Loop
 from erps_gevent.otp.messages import From, NoReply
 from erps_gevent.otp.process import Pid, Process, current
-from erps_gevent.otp.reasons import brief
+from erps_gevent.otp.reasons import NOPROC, brief
 
 __all__ = ["GenServer", "Loop"]
 
@@ -88,8 +88,12 @@ class GenServer:
 
     @property
     def pid(self) -> Pid:
-        """The process that this instance is the state of."""
-        return self._process.pid
+        """The process that this instance is the state of. raises: NoProc  it has not been started."""
+        process = vars(self).get("_process")
+        if process is None:
+            text = f"this {type(self).__name__} has no process yet; a client has one after connect() or a first call"
+            raise NoProc(text, reason=NOPROC)
+        return cast(Process, process).pid
 
     @property
     def trap_exit(self) -> bool:
@@ -121,6 +125,8 @@ class GenServer:
             task.unlink(server)
 
         server = self._process
+        from_.hold()
+        task.monitor(lambda _: from_.release())
         task.spawn(run)
         return NoReply()
 

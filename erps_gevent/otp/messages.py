@@ -132,6 +132,12 @@ class From:
             return 0.0
         return None if self.deadline is None else max(0.0, self.deadline - monotonic())
 
+    def hold(self) -> None:
+        """A greenlet works on this call from now on, until `release`, whether anybody waits for it or not."""
+
+    def release(self) -> None:
+        """It has ended. Idempotent."""
+
     def _answer(self, how: Callable[[Any], None], what: Any) -> None:
         if bridge.is_foreign(self.hub):
             bridge.run_in(self.hub, self._answer, how, what)

@@ -12,7 +12,7 @@ from gevent.hub import get_hub
 from otp.kernel import PATIENCE, Native, Probe, as_process, ended
 from support import MS
 
-from erps_gevent.errors import ConfigError, ErrorReply, Exit, ServerExit
+from erps_gevent.errors import ConfigError, ErrorReply, Exit, NoProc, ServerExit
 from erps_gevent.otp.behaviour import Option, flag
 from erps_gevent.otp.bridge import get_ident
 from erps_gevent.otp.gen import stop
@@ -400,3 +400,11 @@ def test_no_cycle_keeps_the_state_of_a_dead_process_alive(end):
         assert pid is None or not pid.is_alive()
     finally:
         gc.enable()
+
+
+def test_what_was_not_started_has_no_pid():
+    class Idle(GenServer):
+        """A server."""
+
+    with pytest.raises(NoProc, match="has no process yet"):
+        Idle().pid
