@@ -230,6 +230,7 @@ class Lines:
             for connection in self.connections():
                 if connection.parked is None:
                     connection.look()
+                    gevent.sleep(0)
 
     def connections(self) -> Iterator[ServerConnection]:
         """Those that are served, oldest first."""

@@ -659,3 +659,23 @@ def test_a_call_over_a_black_hole_returns_in_time(plain_house, hub):
         client.call(("echo", 1), timeout=100 * MS)
     assert 0.09 < time.monotonic() - began < 2
     assert caught.value.sent is False
+
+
+def test_a_burst_of_pushes_reaches_a_handler_that_keeps_up(house):
+    def burst(server, from_, count):
+        for number in range(count):
+            server.push((number, b"x" * 1000))
+        return erps.Reply("pushed")
+
+    noted = Notes()
+    client = house.client(house.daemon(Lab, {"burst": burst}), noted)
+    assert client.call(("burst", 3000), timeout=PATIENCE) == "pushed"
+    until(lambda: len(noted.of("push")) == 3000)
+    assert [message[0] for message in noted.of("push")] == list(range(3000))
+    assert client.stats["lost"] == 0
+
+
+def test_a_client_that_was_not_started_has_no_pid():
+    client = LabClient(("127.0.0.1", 1), transport=erps.Tcp())
+    with pytest.raises(erps.NoProc, match="has no process yet"):
+        client.pid
