@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from collections import Counter
 from time import monotonic
 
@@ -101,3 +102,15 @@ def test_a_parked_handler_leaves_its_line_and_all_others_alive(target: DaemonPro
         assert isinstance(given_up.exception, erps.CallTimeout)
         assert parked.stats["lost"] == 0
         assert other.call("executed") == 0, "the call that was cancelled while it waited was executed"
+
+
+def test_a_peer_that_reads_nothing_for_seconds_is_busy_and_not_dead(target: DaemonProcess) -> None:
+    with target.client() as client:
+        client.wait_connected()
+        target.send(signal.SIGSTOP)
+        # More than the kernels hold, so that data waits unread all the time.
+        large = gevent.spawn(client.call, ("size", bytes(12 * 1024 * 1024)), timeout=30)
+        gevent.sleep(5)
+        target.send(signal.SIGCONT)
+        assert large.get() == 12 * 1024 * 1024
+        assert client.stats["lost"] == 0
