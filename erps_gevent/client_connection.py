@@ -157,12 +157,13 @@ class ClientConnection(Connection[ClientSession]):
                 elif self.silent is not None:
                     self._look_again(self.silent)
                 else:
-                    # A server that never stops talking would keep the hub from everybody else.
-                    self.take_turn()
                     self.more(None)
                     if self.pushed:
                         self.pushed = False
                         self.keep_up()
+                    # A server that never stops talking would keep the hub from everybody else. All of the loop's
+                    # conditions are looked at between this, which may park, and the next wait.
+                    self.take_turn()
             return self.cause
         finally:
             # Whatever ends the reader: nobody may wait for it.

@@ -330,6 +330,20 @@ def test_a_server_that_never_stops_talking_leaves_the_others_their_turns(line, m
     assert len(turns) >= 50
 
 
+def test_a_line_that_is_left_while_its_reader_gives_others_their_turn_ends(line, server, monkeypatch):
+    turns = iter(["while there is something to read", "before the next wait"])
+    leave_now = line.connection.leave_now
+
+    def take_turn(_):
+        if next(turns) == "before the next wait":
+            leave_now(Disconnected("left"))
+
+    monkeypatch.setattr(type(line.connection), "take_turn", take_turn)
+    server.say(KEEPALIVE)
+    line.reader.join(timeout=PATIENCE)
+    assert line.reader.dead
+
+
 def test_a_reader_that_is_killed_leaves_nobody_waiting(line):
     caller = line.asks()
     line.reader.kill()
