@@ -638,7 +638,8 @@ def test_two_thousand_calls_leave_nothing_behind(certs: Certs, hub):
     for number in range(2000):
         assert client.call(("echo", number), timeout=PATIENCE) == number
     assert client.stats["pending"] == 0
-    assert greenlets() <= before
+    # What an earlier test has left may be ending, or beginning to.
+    until(lambda: greenlets() <= before, "the greenlets to end")
     house.close()
 
 

@@ -16,12 +16,13 @@ from erps_gevent.errors import StartError
 _start_thread = get_original("_thread", "start_new_thread")
 _allocate_lock = get_original("_thread", "allocate_lock")
 
-EXIT_PATIENCE = 1.0  # seconds that the end of the program waits for the thread to end
+EXIT_PATIENCE = 1.0  # seconds that the end of the program waits for the thread to stand still
 
 _lock = _allocate_lock()
 _hub: Hub | None = None
-_leave: Event | None = None  # set in the hub thread, it ends it
-_over: Any = None  # a lock that the thread holds until it ends
+_running: list[tuple[Hub, Any]] = []  # each hub thread's hub, and a lock that it holds until it stands still
+_for_ever = _allocate_lock()
+_for_ever.acquire()
 _graves: list[Hub] = []  # what a fork left of the parent's; taking it apart would reach into the parent's loop
 
 
@@ -53,37 +54,43 @@ def _started() -> Hub:
 
 
 def _run(found: list[Hub | Exception], ready: Any) -> None:
-    global _leave, _over
-    leave, over = Event(), _allocate_lock()
-    over.acquire()
     try:
         hub = get_hub()
         hub.name = "erps_gevent"
         # A watcher that never fires keeps the loop from ending when no client has anything to wait for.
         forever = hub.loop.async_()
         forever.start(_nothing)
-        _leave, _over = leave, over
+        moving = _allocate_lock()
+        moving.acquire()
+        _running.append((hub, moving))
         found.append(hub)
     except Exception as error:  # noqa: BLE001  it is raised where the hub was asked for
         found.append(error)
         return
     finally:
         ready.release()
-    while not leave.is_set():
+    while True:
         try:
-            leave.wait()
+            Event().wait()
         except SystemExit:
             # From a greenlet in here: it ends neither the program nor the lines of others. gevent has printed it.
             continue
-    over.release()
 
 
 def _end() -> None:
-    """At the program's end: an interpreter that goes away under gevent's C code crashes."""
-    with _lock:
-        if _hub is not None and _leave is not None:
-            _hub.loop.run_callback_threadsafe(_leave.set)
-            _over.acquire(timeout=EXIT_PATIENCE)
+    """At the program's end: an interpreter that goes away under gevent's C code, or beside it, crashes.
+
+    So the thread is not ended, which takes its hub apart meanwhile, but stands still outside of Python.
+    """
+    for hub, moving in _running:
+        hub.loop.run_callback_threadsafe(_stand_still, moving)
+    for _, moving in _running:
+        moving.acquire(timeout=EXIT_PATIENCE)
+
+
+def _stand_still(moving: Any) -> None:
+    moving.release()
+    _for_ever.acquire()
 
 
 atexit.register(_end)
@@ -97,6 +104,7 @@ def _after_fork() -> None:
     """Only the forking thread lives on in a child: this one is gone, and the lock may have been held."""
     global _hub, _lock
     _lock = _allocate_lock()
+    _running.clear()
     if _hub is not None:
         _graves.append(_hub)
         _hub = None
