@@ -105,8 +105,7 @@ def test_a_move_under_load_executes_each_token_once_and_fails_no_call(transports
     done.append(True)
     gevent.joinall(callers, raise_error=True)
     for client in clients:
-        # Each moved again and again; a busy one may dial only when the next successor is there, and skip one.
-        assert client.stats["moves"] > moves // 4
+        assert client.stats["moves"] >= moves - 1
         client.close()
     daemon.stop()
     listener.close()
