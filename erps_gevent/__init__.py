@@ -37,22 +37,10 @@ from erps_gevent.errors import (
 )
 from erps_gevent.otp.gen import call, cast, stop
 from erps_gevent.otp.gen_server import GenServer
-from erps_gevent.otp.messages import (
-    HIBERNATE,
-    TIMEOUT,
-    Continue,
-    From,
-    IdleTimeout,
-    Ignore,
-    NoReply,
-    Ok,
-    Reply,
-    Stop,
-    is_remote,
-    reply,
-)
+from erps_gevent.otp.messages import Continue, From, IdleTimeout, Ignore, NoReply, Ok, Reply, Stop, is_remote, reply
 from erps_gevent.otp.process import Down, ExitSignal, Pid, exit_, whereis
-from erps_gevent.otp.reasons import KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, Shutdown
+from erps_gevent.otp.reasons import Shutdown
+from erps_gevent.otp.words import HIBERNATE, KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, TIMEOUT
 from erps_gevent.server import Server, disconnect, push
 from erps_gevent.transport.address import Peer
 from erps_gevent.transport.tcp import Tcp

@@ -26,7 +26,7 @@ from erps_gevent.otp.gen_server import GenServer, Loop
 from erps_gevent.otp.inbox import Inbox
 from erps_gevent.otp.messages import Event, StopRequest
 from erps_gevent.otp.process import Process
-from erps_gevent.otp.reasons import NORMAL
+from erps_gevent.otp.words import NORMAL
 from erps_gevent.transport.address import Peer
 from erps_gevent.wire.packet import Stamp
 from erps_gevent.wire.session import ClientSession

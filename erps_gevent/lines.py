@@ -23,7 +23,7 @@ from gevent.pool import Pool, PoolFull
 from erps_gevent.errors import ErpsError, Overloaded, ProtocolError
 from erps_gevent.otp.messages import StopRequest
 from erps_gevent.otp.process import Process
-from erps_gevent.otp.reasons import KILLED, SHUTDOWN
+from erps_gevent.otp.words import KILLED, SHUTDOWN
 from erps_gevent.server import farewell_of, regret_of
 from erps_gevent.server_connection import DISCONNECTED, ServerConnection
 from erps_gevent.transport.tcp import Stream, Transport

@@ -14,7 +14,8 @@ from erps_gevent.otp.gen import exit_error
 from erps_gevent.otp.gen_server import GenServer, Loop
 from erps_gevent.otp.messages import StopRequest
 from erps_gevent.otp.process import Pid, Process
-from erps_gevent.otp.reasons import NORMAL, to_plain
+from erps_gevent.otp.reasons import to_plain
+from erps_gevent.otp.words import NORMAL
 from erps_gevent.server_connection import ROOM_TIMEOUT, ServerConnection
 from erps_gevent.transport.address import Peer
 

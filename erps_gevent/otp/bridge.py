@@ -16,8 +16,8 @@ from gevent.hub import Hub, Waiter
 from gevent.monkey import get_original
 
 from erps_gevent.errors import CallExit, CallTimeout, NoProc
-from erps_gevent.otp.reasons import NOPROC
 from erps_gevent.otp.waiting import answer
+from erps_gevent.otp.words import NOPROC
 
 T = TypeVar("T")
 

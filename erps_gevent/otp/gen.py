@@ -15,8 +15,9 @@ from erps_gevent.errors import BadReturn, CallExit, CallingSelf, CallTimeout, No
 from erps_gevent.otp import behaviour, bridge
 from erps_gevent.otp.messages import Call, Cast, LocalFrom, StopRequest
 from erps_gevent.otp.process import Pid, Process, current, whereis
-from erps_gevent.otp.reasons import NOPROC, NORMAL, brief, kind_and_message
+from erps_gevent.otp.reasons import brief, kind_and_message
 from erps_gevent.otp.waiting import TIMED_OUT, answer
+from erps_gevent.otp.words import NOPROC, NORMAL
 
 _check_timeout = behaviour.number(0, none=True)
 

@@ -30,7 +30,8 @@ from erps_gevent.otp.inbox import Inbox
 from erps_gevent.otp.loop import Loop
 from erps_gevent.otp.messages import From, NoReply
 from erps_gevent.otp.process import Pid, Process, current
-from erps_gevent.otp.reasons import NOPROC, brief
+from erps_gevent.otp.reasons import brief
+from erps_gevent.otp.words import NOPROC
 
 __all__ = ["GenServer", "Loop"]
 

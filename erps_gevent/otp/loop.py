@@ -13,24 +13,11 @@ from gevent.hub import Waiter
 
 from erps_gevent.errors import BadReturn, EncodeError, ErrorReply, Exit, StartError, StartIgnored
 from erps_gevent.otp.gen import LocalGateway, describe
-from erps_gevent.otp.messages import (
-    ABSENT,
-    HIBERNATE,
-    TIMEOUT,
-    Call,
-    Continue,
-    Continuing,
-    Event,
-    IdleTimeout,
-    Ignore,
-    NoReply,
-    Ok,
-    Reply,
-    Stop,
-)
+from erps_gevent.otp.messages import Call, Continue, Continuing, Event, IdleTimeout, Ignore, NoReply, Ok, Reply, Stop
 from erps_gevent.otp.process import ExitSignal, Pid, Process
-from erps_gevent.otp.reasons import KILLED, brief, is_quiet
+from erps_gevent.otp.reasons import brief, is_quiet
 from erps_gevent.otp.waiting import TIMED_OUT, answer
+from erps_gevent.otp.words import ABSENT, HIBERNATE, KILLED, TIMEOUT
 
 logger = logging.getLogger("erps_gevent")
 

@@ -13,26 +13,7 @@ from gevent.hub import Hub, Waiter
 from erps_gevent.errors import CallExit, ConfigError, ErrorReply
 from erps_gevent.otp import behaviour, bridge
 from erps_gevent.otp.reasons import brief
-
-
-class _Word:
-    """A value that is only ever itself, also after copying and pickling."""
-
-    __slots__ = ("word",)
-
-    def __init__(self, word: str) -> None:
-        self.word = word
-
-    def __repr__(self) -> str:
-        return self.word
-
-    def __reduce__(self) -> str:
-        return self.word
-
-
-TIMEOUT = _Word("TIMEOUT")
-HIBERNATE = _Word("HIBERNATE")
-ABSENT = _Word("ABSENT")
+from erps_gevent.otp.words import ABSENT
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ from erps_gevent.errors import ConfigError, Exit, NoProc
 from erps_gevent.otp import bridge, names
 from erps_gevent.otp.inbox import Inbox
 from erps_gevent.otp.messages import Gateway, Info
-from erps_gevent.otp.reasons import KILL, KILLED, NOPROC, NORMAL
 from erps_gevent.otp.thrower import Thrower
 from erps_gevent.otp.waiting import answer
+from erps_gevent.otp.words import KILL, KILLED, NOPROC, NORMAL
 
 logger = logging.getLogger("erps_gevent")
 

@@ -6,27 +6,7 @@ import reprlib
 from dataclasses import dataclass
 from typing import Any
 
-
-class _Reason:
-    """An exit reason that is a word; compare with `is` or `==`."""
-
-    __slots__ = ("word",)
-
-    def __init__(self, word: str) -> None:
-        self.word = word
-
-    def __repr__(self) -> str:
-        return self.word
-
-    def __reduce__(self) -> str:
-        return self.word.upper()
-
-
-NORMAL = _Reason("normal")
-SHUTDOWN = _Reason("shutdown")
-KILL = _Reason("kill")
-KILLED = _Reason("killed")
-NOPROC = _Reason("noproc")
+from erps_gevent.otp.words import KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, TIMEOUT, Word
 
 
 @dataclass(frozen=True)
@@ -41,14 +21,14 @@ def is_quiet(reason: object) -> bool:
     return reason is NORMAL or reason is SHUTDOWN or isinstance(reason, Shutdown)
 
 
-_WORDS = {reason.word: reason for reason in (NORMAL, SHUTDOWN, KILL, KILLED, NOPROC)}
+_WORDS = {reason.word: reason for reason in (NORMAL, SHUTDOWN, KILL, KILLED, NOPROC, TIMEOUT)}
 
 
 def to_plain(reason: Any) -> list[Any] | None:
     """An exit reason as plain data, to be sent; None for an exception, whose kind and message are sent instead."""
     if isinstance(reason, BaseException):
         return None
-    if isinstance(reason, _Reason):
+    if isinstance(reason, Word):
         return [reason.word]
     if isinstance(reason, Shutdown):
         return ["shutdown", reason.detail]
@@ -81,7 +61,7 @@ def kind_and_message(reason: Any) -> tuple[str, str]:
     """An exit reason as a name to compare and a sentence to read."""
     if isinstance(reason, BaseException):
         return type(reason).__name__, str(reason)
-    if isinstance(reason, _Reason):
+    if isinstance(reason, Word):
         return reason.word, ""
     if isinstance(reason, Shutdown):
         return "shutdown", str(reason.detail)

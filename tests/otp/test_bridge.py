@@ -15,7 +15,7 @@ from support import MS
 from erps_gevent.errors import CallExit, CallTimeout, NoProc
 from erps_gevent.otp import bridge
 from erps_gevent.otp.bridge import get_ident, hand_over, is_foreign, run_in
-from erps_gevent.otp.reasons import NOPROC
+from erps_gevent.otp.words import NOPROC
 
 _native_sleep = get_original("time", "sleep")
 

@@ -19,7 +19,7 @@ from erps_gevent.otp.gen import stop
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.messages import Continuing, Reply, Stop
 from erps_gevent.otp.process import ExitSignal, exit_, whereis
-from erps_gevent.otp.reasons import KILL, NORMAL
+from erps_gevent.otp.words import KILL, NORMAL
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 from time import monotonic
 
 import gevent
@@ -14,9 +13,6 @@ from support import MS
 
 from erps_gevent.errors import ConfigError, ErrorReply, NoProc
 from erps_gevent.otp.messages import (
-    ABSENT,
-    HIBERNATE,
-    TIMEOUT,
     Call,
     Cast,
     Continue,
@@ -35,8 +31,8 @@ from erps_gevent.otp.messages import (
     is_remote,
     reply,
 )
-from erps_gevent.otp.reasons import NORMAL
 from erps_gevent.otp.waiting import answer
+from erps_gevent.otp.words import NORMAL
 
 
 @pytest.fixture
@@ -46,13 +42,6 @@ def from_():
 
 def answered(from_):
     return answer(from_.waiter, 10.0)
-
-
-@pytest.mark.parametrize("word", [ABSENT, HIBERNATE, TIMEOUT])
-def test_a_word_is_only_ever_itself(word):
-    assert copy.deepcopy(word) is word
-    assert pickle.loads(pickle.dumps(word)) is word
-    assert repr(word) in {"ABSENT", "HIBERNATE", "TIMEOUT"}
 
 
 @pytest.mark.parametrize(

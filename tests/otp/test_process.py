@@ -17,8 +17,8 @@ from erps_gevent.errors import AlreadyStarted, ConfigError, Exit, NoProc
 from erps_gevent.otp import thrower
 from erps_gevent.otp.inbox import Inbox
 from erps_gevent.otp.process import Down, ExitSignal, Process, current, exit_, whereis
-from erps_gevent.otp.reasons import KILL, KILLED, NOPROC, NORMAL, SHUTDOWN
 from erps_gevent.otp.waiting import TIMED_OUT
+from erps_gevent.otp.words import KILL, KILLED, NOPROC, NORMAL, SHUTDOWN
 
 
 @pytest.fixture

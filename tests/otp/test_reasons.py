@@ -1,38 +1,13 @@
-"""Exit reasons: words that are only ever themselves, and reasons as plain data."""
+"""Exit reasons: which are quiet, and reasons as plain data and in words."""
 
 from __future__ import annotations
 
-import copy
-import pickle
-
 import pytest
 
-from erps_gevent.otp.reasons import (
-    KILL,
-    KILLED,
-    NOPROC,
-    NORMAL,
-    SHUTDOWN,
-    Shutdown,
-    brief,
-    from_plain,
-    is_quiet,
-    kind_and_message,
-    to_plain,
-)
+from erps_gevent.otp.reasons import Shutdown, brief, from_plain, is_quiet, kind_and_message, to_plain
+from erps_gevent.otp.words import KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, TIMEOUT
 
-WORDS = [NORMAL, SHUTDOWN, KILL, KILLED, NOPROC]
-
-
-@pytest.mark.parametrize("word", WORDS)
-def test_a_word_stays_itself_when_copied_or_pickled(word):
-    assert copy.copy(word) is word
-    assert copy.deepcopy(word) is word
-    assert pickle.loads(pickle.dumps(word)) is word
-
-
-def test_the_words_print_as_in_otp():
-    assert list(map(repr, WORDS)) == ["normal", "shutdown", "kill", "killed", "noproc"]
+WORDS = [NORMAL, SHUTDOWN, KILL, KILLED, NOPROC, TIMEOUT]
 
 
 @pytest.mark.parametrize("reason", [NORMAL, SHUTDOWN, Shutdown("disconnected"), Shutdown(None)])
