@@ -37,8 +37,27 @@ from erps_gevent.errors import (
 )
 from erps_gevent.otp.gen import call, cast, stop
 from erps_gevent.otp.gen_server import GenServer
+from erps_gevent.otp.mailbox import alias, cancel_timer, read_timer, receive, send, send_after, unalias
 from erps_gevent.otp.messages import Continue, From, IdleTimeout, Ignore, NoReply, Ok, Reply, Stop, is_remote, reply
-from erps_gevent.otp.process import Down, ExitSignal, Pid, exit_, whereis
+from erps_gevent.otp.names import Via
+from erps_gevent.otp.primitives import (
+    current,
+    demonitor,
+    exit_,
+    info,
+    is_alive,
+    kill,
+    link,
+    monitor,
+    register,
+    spawn,
+    spawn_link,
+    spawn_monitor,
+    trap_exit,
+    unlink,
+    unregister,
+)
+from erps_gevent.otp.process import Down, ExitSignal, Pid, whereis
 from erps_gevent.otp.reasons import Shutdown
 from erps_gevent.otp.words import HIBERNATE, KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, TIMEOUT
 from erps_gevent.server import Server, disconnect, push
@@ -105,14 +124,36 @@ __all__ = [
     "Tls",
     "UnsafeTerm",
     "VersionMismatch",
+    "Via",
+    "alias",
     "call",
+    "cancel_timer",
     "cast",
+    "current",
+    "demonitor",
     "disconnect",
     "exit_",
+    "info",
+    "is_alive",
     "is_remote",
+    "kill",
+    "link",
+    "monitor",
     "push",
+    "read_timer",
+    "receive",
+    "register",
     "register_type",
     "reply",
+    "send",
+    "send_after",
+    "spawn",
+    "spawn_link",
+    "spawn_monitor",
     "stop",
+    "trap_exit",
+    "unalias",
+    "unlink",
+    "unregister",
     "whereis",
 ]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import gevent
 
@@ -53,7 +53,7 @@ class Connection(Inbox, Generic[S]):
         self.heard = monotonic()
         # The handshake may have read what follows it, so the first look is at the stream.
         self.readable = True
-        self.watcher = self.hub.loop.io(stream.fileno(), 1)
+        self.watcher: Any = self.hub.loop.io(stream.fileno(), 1)
 
     def take(self, packet: Packet) -> None:
         """One packet has come. Must not park."""
@@ -93,6 +93,11 @@ class Connection(Inbox, Generic[S]):
             self.pull()
             return True
         return self.park(deadline)
+
+    @property
+    def listening(self) -> bool:
+        """True while its greenlet is parked for the socket too."""
+        return bool(self.watcher.active)
 
     def park(self, deadline: float | None) -> bool:
         self.watcher.start(self._readable)

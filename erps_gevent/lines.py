@@ -228,7 +228,8 @@ class Lines:
         while True:
             gevent.sleep(LOOK_EVERY)
             for connection in self.connections():
-                if connection.parked is None:
+                # A server that listens to its line is parked with the watcher; any other is busy or parked elsewhere.
+                if not connection.listening:
                     connection.look()
                     gevent.sleep(0)
 

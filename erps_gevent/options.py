@@ -8,6 +8,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from erps_gevent.errors import ConfigError
 from erps_gevent.otp.behaviour import Option, count, flag, number, one_of
+from erps_gevent.otp.child_spec import CHILD
 from erps_gevent.wire.packet import check_identifier, parse_version
 from erps_gevent.wire.payloads import LEAST_SIZE
 
@@ -47,29 +48,6 @@ def _compressed(name: str, value: Any) -> bool | int:
         return value
     raise ConfigError(f"{name} is True, False or a zlib level from 0 to 9, not {value!r}")
 
-
-def _restart(name: str, value: Any) -> str:
-    return one_of("permanent", "transient", "temporary")(name, value)
-
-
-def _shutdown(name: str, value: Any) -> Any:
-    if value in ("brutal_kill", "infinity"):
-        return value
-    try:
-        return number(0)(name, value)
-    except ConfigError:
-        raise ConfigError(f"{name} is seconds, 'brutal_kill' or 'infinity', not {value!r}") from None
-
-
-def _anything(_name: str, value: Any) -> Any:
-    return value
-
-
-CHILD = {
-    "id": Option(None, _anything),
-    "restart": Option(None, _restart),
-    "shutdown": Option(5.0, _shutdown),
-}
 
 BOTH = {
     "identifier": Option("", _identifier),

@@ -34,14 +34,15 @@ DEFAULTS = {
     "reuse_port": False,
     "expose_tracebacks": False,
     "id": None,
-    "restart": None,
+    "restart": "permanent",
+    "forward_callers": False,
     "shutdown": 5.0,
 }
 
 COUNTS = ("max_pending", "max_pushes", "max_connections", "max_handshakes")
 FOR_EVER = ("connect_timeout", "keepalive", "dead_after")
 SECONDS = (*FOR_EVER, "send_timeout", "reconnect", "handshake_timeout")
-FLAGS = ("safe", "heal", "expose_tracebacks", "reuse_port")
+FLAGS = ("safe", "heal", "expose_tracebacks", "reuse_port", "forward_callers")
 
 GOOD = [
     ("identifier", "counter", "counter"),

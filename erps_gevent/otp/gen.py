@@ -14,6 +14,7 @@ from gevent.exceptions import LoopExit
 from erps_gevent.errors import BadReturn, CallExit, CallingSelf, CallTimeout, NoProc, ServerExit
 from erps_gevent.otp import behaviour, bridge
 from erps_gevent.otp.messages import Call, Cast, LocalFrom, StopRequest
+from erps_gevent.otp.names import Via
 from erps_gevent.otp.process import Pid, Process, current, whereis
 from erps_gevent.otp.reasons import brief, kind_and_message
 from erps_gevent.otp.waiting import TIMED_OUT, answer
@@ -93,7 +94,7 @@ class LocalGateway:
 def stop(target: Any, reason: Any = NORMAL, timeout: float | None = None) -> None:
     """Ask a local process to stop with `reason`, and wait until it is dead.
 
-    target:  its Pid or local name; or a Client, which means its own process, and closes it.
+    target:  its Pid or name; or a Client, which means its own process, and closes it.
     timeout: seconds; None waits for ever.
     raises:  NoProc       it is dead already, or there is none.
              CallingSelf  a process cannot wait for its own end; return Stop(reason) instead.
@@ -130,11 +131,12 @@ def _stop(process: Process, reason: Any, timeout: float | None) -> None:
 
 
 def resolve(target: Any, request: Any = None) -> Any:
-    """What `call` and `cast` go to: a pid, the pid of a name, or a client as it is.
+    """What `call` and `cast` go to: a pid, the pid of a name or a Via, or a client as it is.
 
     raises: NoProc  nothing has that name, or the target is None.
     """
-    found = whereis(target) if isinstance(target, str) and target else target
+    named = isinstance(target, Via) or (isinstance(target, str) and target)
+    found = whereis(target) if named else target
     if found is None:
         raise NoProc(f"there is no process {target!r}", reason=NOPROC, request=request)
     if not (hasattr(found, "call") and hasattr(found, "cast")):
@@ -145,7 +147,7 @@ def resolve(target: Any, request: Any = None) -> Any:
 def call(target: Any, request: Any, timeout: float | None = 5.0) -> Any:
     """Ask a process and return its reply, as `GenServer.call/3`.
 
-    target:  a Pid, a local name, or a Client; a client, and its pid and name, mean the server at the other end.
+    target:  a Pid, a local name, a Via, or a Client; a client, and its pid and name, mean the server at the other end.
     timeout: seconds for the whole call; 0 gives up at once, None waits for ever.
     raises:  ErrorReply, and every CallExit.
     switch:  parks.

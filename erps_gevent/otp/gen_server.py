@@ -25,11 +25,12 @@ from gevent.hub import get_hub
 from erps_gevent.errors import ErrorReply, Exit, NoProc
 from erps_gevent.otp import behaviour
 from erps_gevent.otp.behaviour import Option
+from erps_gevent.otp.child_spec import CHILD, child_spec_of
 from erps_gevent.otp.gen import exit_error
 from erps_gevent.otp.inbox import Inbox
 from erps_gevent.otp.loop import Loop
 from erps_gevent.otp.messages import From, NoReply
-from erps_gevent.otp.process import Pid, Process, current
+from erps_gevent.otp.process import Pid, Process, starter
 from erps_gevent.otp.reasons import brief
 from erps_gevent.otp.words import NOPROC
 
@@ -45,10 +46,11 @@ class GenServer:
     `__init__`.
     """
 
-    OPTIONS: ClassVar[dict[str, Option]] = {}
+    OPTIONS: ClassVar[dict[str, Option]] = CHILD
     START_OPTIONS: ClassVar[dict[str, Option]] = {
         "name": Option(None, lambda _, value: value),
         "timeout": Option(None, behaviour.number(0, none=True)),
+        "forward_callers": CHILD["forward_callers"],
     }
     class_options: ClassVar[dict[str, Any]] = {}
     _process: Process
@@ -140,10 +142,11 @@ class GenServer:
 
     @classmethod
     def start(cls, *args: Any, **kwargs: Any) -> Pid:
-        """Start a process without a link. The arguments are those of `init`, and the options `name`, `timeout`.
+        """Start a process without a link. The arguments are those of `init`, and the options below.
 
-        name:    a local name for it.
+        name:    a local name for it, or a Via.
         timeout: seconds that `init` may take; None, the default, is for ever.
+        forward_callers: True has it live in the universe of its starter, and know its callers.
         raises:  StartError      init raised, stopped or took too long; `reason` is what it ended with.
                  StartIgnored    init returned Ignore().
                  AlreadyStarted  the name is taken.
@@ -155,17 +158,35 @@ class GenServer:
 
     @classmethod
     def start_link(cls, *args: Any, **kwargs: Any) -> Pid:
-        """`start`, linked to the calling process, which is its parent. A failed start raises and does not kill."""
-        return cls._start(args, kwargs, current())
+        """`start`, linked to the calling process, which is its parent. A failed start raises and does not kill.
+
+        A greenlet that is no process is not linked, unless it traps exits.
+        """
+        return cls._start(args, kwargs, starter())
+
+    @classmethod
+    def child_spec(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The child of a supervisor that is started with these arguments of start_link.
+
+        The class keywords id (the class itself if there is none), restart and shutdown are in it.
+        source: GenServer's child_spec/1
+        """
+        return child_spec_of(cls, cls.start_link, args, kwargs, cls.class_options)
 
     @classmethod
     def _start(cls, args: tuple[Any, ...], kwargs: dict[str, Any], parent: Process | None) -> Pid:
         given, arguments = behaviour.split(kwargs, cls.START_OPTIONS)
-        options = behaviour.checked(given, cls.START_OPTIONS, f"{cls.__name__}.start")
+        options = {**cls.class_options, **behaviour.checked(given, cls.START_OPTIONS, f"{cls.__name__}.start")}
         behaviour.bind(cls, args, arguments, cls.START_OPTIONS)
         server = cls.__new__(cls)
         process = Process(Inbox(), cls.__name__, parent)
+        if options.get("forward_callers"):
+            process.forward_callers()
         return Loop(process, server, args, arguments).start(options.get("name"), options.get("timeout"))
+
+    def _begin(self, *args: Any, **kwargs: Any) -> Any:
+        """What the loop runs first. A behaviour that builds on this one does here what its users' `init` asks for."""
+        return self.init(*args, **kwargs)
 
 
 def _answer(from_: From, function: Callable[..., Any], args: tuple[Any, ...]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from itertools import islice
 from time import monotonic
 from typing import Any
 
@@ -49,6 +51,24 @@ class Inbox:
             if not self.park(deadline):
                 return None
         return self.mailbox.popleft()
+
+    def select(self, match: Callable[[Any], bool], deadline: float | None = None) -> Any:
+        """Return the first message that matches, and leave the others where they are; None as for `next`. Parks.
+
+        match: must not park. It sees each message once.
+        """
+        self.take_turn()
+        seen = 0
+        while True:
+            # atomic: nobody else removes messages, so what was seen stays where it is.
+            for message in islice(self.mailbox, seen, None):
+                if match(message):
+                    del self.mailbox[seen]
+                    return message
+                seen += 1
+            # Not `self.park`: an inbox that listens to a socket too would be woken for that again and again.
+            if not Inbox.park(self, deadline):
+                return None
 
     def take_turn(self) -> None:
         """Count one event; parks for a turn of the loop when this process has had the hub for long enough."""

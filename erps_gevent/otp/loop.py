@@ -113,7 +113,7 @@ class Loop:
 
     def init(self) -> Any:
         try:
-            given = self.server().init(*self.args, **self.kwargs)
+            given = self.server()._begin(*self.args, **self.kwargs)
         except (Exit, GreenletExit, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001  the starter is told, so it is not logged

@@ -32,7 +32,7 @@ from erps_gevent.otp.inbox import Inbox
 from erps_gevent.otp.messages import Gateway, Info
 from erps_gevent.otp.thrower import Thrower
 from erps_gevent.otp.waiting import answer
-from erps_gevent.otp.words import KILL, KILLED, NOPROC, NORMAL
+from erps_gevent.otp.words import KILLED, NOPROC, NORMAL
 
 logger = logging.getLogger("erps_gevent")
 
@@ -41,7 +41,7 @@ logger = logging.getLogger("erps_gevent")
 class ExitSignal:
     """What a trapping process finds in its mailbox when a linked process ends, or when `exit_` was called on it.
 
-    pid: who ended or called; None for a greenlet that is no process.
+    pid: who ended or called; None if that was a greenlet that is no process.
     """
 
     pid: Pid | None
@@ -50,10 +50,13 @@ class ExitSignal:
 
 @dataclass(frozen=True)
 class Down:
-    """What a monitoring process finds in its mailbox when the monitored one has ended; once per monitor."""
+    """What a monitoring process finds in its mailbox when the monitored one has ended; once per monitor.
+
+    pid: who ended, as it was named to `monitor`.
+    """
 
     ref: int
-    pid: Pid | str | None
+    pid: Pid | str | names.Via
     reason: Any
 
 
@@ -109,12 +112,16 @@ class Process:
     label:   a word for people, shown in the pid and the log.
     parent:  the process that started it with a link, if any.
 
+    callers:    who asked for it, the nearest first, where that is passed on: `$callers`.
+    universe:   what `universe.current()` is in it.
+    monitors:   by reference, what to call when it ends; `monitoring` has the processes that it watches itself.
+
     It belongs to the hub of its inbox. `send` and `signal` may be used from any thread, the rest from that hub's only.
     """
 
     __slots__ = (
-        *("alive", "gateway", "greenlet", "hub", "inbox", "label", "links", "monitors"),
-        *("name", "parent", "pid", "reason", "thrower", "trap_exit"),
+        *("alive", "callers", "gateway", "greenlet", "hub", "inbox", "label", "links", "monitoring", "monitors"),
+        *("name", "parent", "pid", "reason", "thrower", "trap_exit", "universe"),
     )
 
     def __init__(self, inbox: Inbox, label: str = "", parent: Process | None = None) -> None:
@@ -123,15 +130,23 @@ class Process:
         self.label = label
         self.parent = parent
         self.pid = Pid(self)
-        self.name: str | None = None
+        self.name: str | names.Via | None = None
+        self.callers: tuple[Pid, ...] = ()
+        self.universe: Any = None
         self.alive = True
         self.trap_exit = False
         self.reason: Any = None  # what it ended with, until its greenlet is gone
         self.thrower: Thrower | None = None  # of the exit that is on its way into the greenlet
         self.links: dict[Process, None] = {}
         self.monitors: dict[int, Callable[[Any], object]] = {}
+        self.monitoring: dict[int, Process] = {}
         self.gateway: Gateway | None = None
         self.greenlet: gevent.Greenlet[..., None] | None = None
+
+    @property
+    def linkable(self) -> bool:
+        """True if exit signals of linked processes can reach it: as its end, or as messages."""
+        return True
 
     @property
     def dying(self) -> bool:
@@ -195,6 +210,9 @@ class Process:
                 down(reason)
             except Exception:  # noqa: BLE001  the others must be told all the same
                 self.hub.handle_error(self.pid, *sys.exc_info())
+        for ref, other in self.monitoring.items():
+            other.demonitor(ref)
+        self.monitoring.clear()
         links, self.links = self.links, {}
         for linked in links:
             linked.links.pop(self, None)
@@ -248,13 +266,32 @@ class Process:
             raise Exit(reason)
         self.thrower.throw_soon()
 
+    def forward_callers(self) -> None:
+        """Live in the universe of the running process from now on, and have it, and its callers, for callers."""
+        caller = current()
+        if caller is not None:
+            self.callers = (caller.pid, *caller.callers)
+            self.universe = caller.universe
+
     def link(self, other: Process) -> None:
         """Link both ways; idempotent; linking to oneself does nothing.
 
-        raises: NoProc  the other is dead. A process that traps exits gets an ExitSignal instead.
+        raises: NoProc       the other is dead. A process that traps exits gets an ExitSignal instead.
+                ConfigError  one of them cannot be linked: it is no process, or they live in different threads.
         """
         if other is self:
             return
+        for one in (self, other):
+            if not one.linkable:
+                raise ConfigError(
+                    f"cannot link {one.pid!r}: it is no process, and an exit signal would end a greenlet that does not "
+                    "expect it; run that code as a process, with spawn_link(function), or set trap_exit(True) in it"
+                )
+        if other.hub is not self.hub:
+            raise ConfigError(
+                f"cannot link {self.pid!r} and {other.pid!r}: they belong to the hubs of different threads; call, cast "
+                "and send work between them"
+            )
         if other.alive:
             self.links[other] = other.links[self] = None
         elif self.trap_exit:
@@ -266,12 +303,13 @@ class Process:
         self.links.pop(other, None)
         other.links.pop(self, None)
 
-    def monitor(self, down: Callable[[Any], object]) -> int:
+    def monitor(self, down: Callable[[Any], object], ref: int | None = None) -> int:
         """Have `down(reason)` called once when this process ends; at once, with NOPROC, if it already has.
 
         down: runs in the ending process's greenlet; it must not park.
+        ref:  one of `new_ref`, if it was needed before.
         """
-        ref = next(_refs)
+        ref = new_ref() if ref is None else ref
         if self.alive:
             self.monitors[ref] = down
         else:
@@ -281,8 +319,8 @@ class Process:
     def demonitor(self, ref: int) -> None:
         self.monitors.pop(ref, None)
 
-    def register(self, name: str) -> None:
-        """Give this process a local name, unique in this Python process.
+    def register(self, name: str | names.Via) -> None:
+        """Give this process a name: a local one, unique in this Python process, or one in a registry.
 
         raises: AlreadyStarted  a living process has the name.
                 ConfigError     it is no name, or this process has one.
@@ -302,8 +340,13 @@ class Process:
 _refs = itertools.count(1)
 
 
-def whereis(name: str) -> Pid | None:
-    """The pid of the living process with this local name, or None."""
+def new_ref() -> int:
+    """A reference that no other monitor of this Python process has."""
+    return next(_refs)
+
+
+def whereis(name: str | names.Via) -> Pid | None:
+    """The pid of the living process with this name, or None."""
     pid: Pid | None = names.holder_of(name)
     return pid
 
@@ -314,10 +357,7 @@ def current() -> Process | None:
     return process if process is not None and process.alive else None
 
 
-def exit_(pid: Pid, reason: Any) -> None:
-    """Send `pid` an exit signal, as `Process.exit/2`. KILL cannot be trapped. From any thread.
-
-    switch: does not park; the signal lands at the target's next switch. A loop that computes is not interrupted.
-    """
-    sender = current()
-    pid.process.signal(sender.pid if sender else None, reason, untrappable=reason is KILL)
+def starter() -> Process | None:
+    """The running process as the parent of what it starts with a link; None where nothing can be linked."""
+    process = current()
+    return process if process is not None and process.linkable else None

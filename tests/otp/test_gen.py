@@ -27,7 +27,8 @@ from erps_gevent.errors import (
 from erps_gevent.otp.gen import call, cast, exit_error, stop
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.messages import NoReply, Reply, Stop
-from erps_gevent.otp.process import exit_, whereis
+from erps_gevent.otp.primitives import exit_
+from erps_gevent.otp.process import whereis
 from erps_gevent.otp.reasons import Shutdown
 from erps_gevent.otp.words import KILL, KILLED, NOPROC, NORMAL, SHUTDOWN
 

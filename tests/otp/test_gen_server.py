@@ -18,7 +18,8 @@ from erps_gevent.otp.bridge import get_ident
 from erps_gevent.otp.gen import stop
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.messages import Continuing, Reply, Stop
-from erps_gevent.otp.process import ExitSignal, exit_, whereis
+from erps_gevent.otp.primitives import exit_
+from erps_gevent.otp.process import ExitSignal, whereis
 from erps_gevent.otp.words import KILL, NORMAL
 
 

@@ -26,7 +26,8 @@ from erps_gevent.otp.gen import stop
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.inbox import TURN_EVENTS
 from erps_gevent.otp.messages import Call, Continue, From, IdleTimeout, Ignore, NoReply, Ok, Reply, Stop
-from erps_gevent.otp.process import ExitSignal, exit_, whereis
+from erps_gevent.otp.primitives import exit_
+from erps_gevent.otp.process import ExitSignal, whereis
 from erps_gevent.otp.reasons import Shutdown
 from erps_gevent.otp.words import HIBERNATE, KILL, KILLED, NORMAL, SHUTDOWN, TIMEOUT
 

@@ -16,7 +16,8 @@ from support import MS
 from erps_gevent.errors import AlreadyStarted, ConfigError, Exit, NoProc
 from erps_gevent.otp import thrower
 from erps_gevent.otp.inbox import Inbox
-from erps_gevent.otp.process import Down, ExitSignal, Process, current, exit_, whereis
+from erps_gevent.otp.primitives import exit_
+from erps_gevent.otp.process import Down, ExitSignal, Process, current, whereis
 from erps_gevent.otp.waiting import TIMED_OUT
 from erps_gevent.otp.words import KILL, KILLED, NOPROC, NORMAL, SHUTDOWN
 
