@@ -18,6 +18,7 @@ DEFAULTS = {
     "safe": True,
     "compressed": False,
     "codec": "cbor",
+    "signing": None,
     "max_size": 16 * 1024 * 1024,
     "max_pending": 1000,
     "max_pushes": 1000,
