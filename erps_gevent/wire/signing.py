@@ -220,8 +220,8 @@ class Signer:
     def _why_not(self, frame: Frame) -> str:
         if not self._taken:
             return (
-                f"the signature of the {self._peer}'s {_name(frame)} is wrong: it was changed on its way, or the two ends "
-                f"have different secrets for the key {self.key_id!r}; give both the same"
+                f"the signature of the {self._peer}'s {_name(frame)} is wrong: it was changed on its way, or the two "
+                f"ends have different secrets for the key {self.key_id!r}; give both the same"
             )
         return (
             f"the signature of the {self._peer}'s packet {self._taken}, a {_name(frame)}, is wrong: it, or one before "
