@@ -266,7 +266,9 @@ class ServerConnection(Connection[ServerSession]):
         """
         while self.cause is None and self.session.state is State.FRESH:
             if not self.more(deadline):
-                self.lose(Disconnected("connected, but said no hello in time", reason="handshake_timeout"))
+                signed = self.session.key_id is not None
+                text = "did not show in time that its hello is no recorded one" if signed else "said no hello in time"
+                self.lose(Disconnected(f"connected, but {text}", reason="handshake_timeout"))
         if self.cause is not None:
             raise self.cause
         self.name_key()

@@ -7,7 +7,7 @@ from itertools import count
 
 import gevent
 import pytest
-from ends import in_time
+from ends import in_time, turn
 from faces import PATIENCE, Gate, House, Lab, LabClient, Notes, free_port, until, wire
 from gevent.event import Event
 from meddler import CLIENT, SERVER, Meddler
@@ -229,14 +229,15 @@ def test_a_full_house_is_told_under_the_key(plain_house):
 def test_a_request_that_is_taken_back_leaves_no_gap(plain_house):
     client = plain_house.client(plain_house.daemon(signing=OLD_RING), signing=OLD_RING)
     client.wait_connected(PATIENCE)
+    outbox = client._lifeline.healer.line.outbox
+    outbox.corked = True
     callers = [gevent.spawn(client.call, ("echo", number), timeout=PATIENCE) for number in range(20)]
-
-    def kill_some():
-        # In the turn of the loop in which they have written, before it is flushed.
-        for caller in callers[1::2]:
-            caller.kill(block=False)
-
-    gevent.get_hub().loop.run_callback(kill_some)
+    turn()
+    queued = outbox.size
+    gevent.killall(callers[1::2])
+    assert outbox.size == queued / 2
+    outbox.corked = False
+    outbox.flush()
     with in_time():
         assert [caller.get() for caller in callers[::2]] == list(range(0, 20, 2))
         assert client.call(("echo", "on"), timeout=PATIENCE) == "on"
@@ -452,7 +453,8 @@ def test_a_recorded_hello_starts_nothing_and_holds_no_place(plain_house, meddler
     assert plain_house.client(daemon, signing=OLD_RING).call(("echo", 1), timeout=PATIENCE) == 1
 
 
-def test_a_recorded_hello_is_dropped_after_the_handshake_timeout(plain_house, meddlers, counting):
+def test_a_recorded_hello_is_dropped_after_the_handshake_timeout(plain_house, meddlers, counting, caplog):
+    caplog.set_level(logging.INFO, "erps_gevent")
     daemon = plain_house.daemon(counting, signing=OLD_RING, handshake_timeout=20 * MS)
     meddler = meddlers(daemon.address)
     plain_house.client(meddler.address, signing=OLD_RING).wait_connected(PATIENCE)
@@ -462,6 +464,7 @@ def test_a_recorded_hello_is_dropped_after_the_handshake_timeout(plain_house, me
         assert sock.recv(65536)[8] == Type.HELLO
         assert sock.recv(65536) == b""
     assert counting.begun == 1
+    assert "did not show in time that its hello is no recorded one" in caplog.text
 
 
 def test_a_server_that_is_recorded_cannot_be_played_to_a_client(plain_house, meddlers):

@@ -550,4 +550,4 @@ class SignedDialogue(Dialogue):
 
 
 TestSignedDialogue = SignedDialogue.TestCase
-TestSignedDialogue.settings = TestDialogue.settings
+TestSignedDialogue.settings = settings(max_examples=20, stateful_step_count=40)
