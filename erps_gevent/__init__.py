@@ -37,6 +37,7 @@ from erps_gevent.errors import (
 )
 from erps_gevent.otp.gen import call, cast, stop
 from erps_gevent.otp.gen_server import GenServer
+from erps_gevent.otp.job import TaskExit, TaskReply, TaskResult
 from erps_gevent.otp.mailbox import alias, cancel_timer, read_timer, receive, send, send_after, unalias
 from erps_gevent.otp.messages import Continue, From, IdleTimeout, Ignore, NoReply, Ok, Reply, Stop, is_remote, reply
 from erps_gevent.otp.names import Via
@@ -59,6 +60,7 @@ from erps_gevent.otp.primitives import (
 )
 from erps_gevent.otp.process import Down, ExitSignal, Pid, whereis
 from erps_gevent.otp.reasons import Shutdown
+from erps_gevent.otp.task import Task
 from erps_gevent.otp.words import HIBERNATE, KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, TIMEOUT
 from erps_gevent.server import Server, disconnect, push
 from erps_gevent.transport.address import Peer
@@ -119,6 +121,10 @@ __all__ = [
     "StartError",
     "StartIgnored",
     "Stop",
+    "Task",
+    "TaskExit",
+    "TaskReply",
+    "TaskResult",
     "TaskTimeout",
     "Tcp",
     "Tls",

@@ -90,14 +90,14 @@ def run(
 def _report(pid: Pid, owner: Pid, function: object, args: object, kwargs: Mapping[str, Any], reason: Any) -> None:
     trace = "".join(traceback.format_exception(reason)) if isinstance(reason, BaseException) else ""
     logger.error(
-        "task %r started from %r terminating\nreason: %s\nfunction: %s\narguments: %s%s\n%s",
+        "task %r started from %r terminating\nreason: %s\nfunction: %s\narguments: %s%s%s",
         pid,
         owner,
         brief(reason),
         name_of(function, getattr(function, "__module__", "")),
         brief(args),
         f" {brief(dict(kwargs))}" if kwargs else "",
-        trace.rstrip(),
+        f"\n{trace.rstrip()}" if trace else "",
     )
 
 
