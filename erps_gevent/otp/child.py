@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -19,6 +20,8 @@ from erps_gevent.otp.reasons import brief, cause_of, is_quiet
 from erps_gevent.otp.restarts import Backoff
 from erps_gevent.otp.waiting import SHORTEST
 from erps_gevent.otp.words import KILLED, NOPROC, SHUTDOWN, Word
+
+logger = logging.getLogger("erps_gevent")
 
 
 class Child:
@@ -99,9 +102,11 @@ def launch(child: Child, supervisor: Process, extra: Sequence[Any] = ()) -> Any:
     elif pid.process.hub is not supervisor.hub:
         text = f"{pid!r} belongs to the hub of another thread, where {supervisor.pid!r} cannot supervise it"
         raise start_error(child, ConfigError(text))
+    elif pid.process.alive and pid.process not in supervisor.links:
+        text = "child %r: %r is not linked to its supervisor, which will not hear of its end; start it with start_link"
+        logger.warning(text, child.id, pid)
     child.cancel()
-    child.pid = pid
-    child.last = pid
+    child.pid = child.last = pid
     if child.temporary:
         # It is never started again, and its arguments may be large.
         child.start = None

@@ -168,15 +168,18 @@ def validated(spec: Mapping[str, Any], required: Iterable[str] = ("id", "start")
     for key in required:
         if key not in spec:
             raise ConfigError(f"{where}: a child spec needs {key!r}")
-    for key in spec.keys() - SPEC.keys():
+    for key in [key for key in spec if key not in SPEC]:
         logger.warning("%s: ignored the unknown key %r of its child spec%s", where, key, did_you_mean(str(key), SPEC))
     known = {key: value for key, value in spec.items() if key in SPEC}
     given = {**{key: option.default for key, option in SPEC.items()}, **checked(known, SPEC, where)}
     if given["shutdown"] is ABSENT:
         given["shutdown"] = SHUTDOWNS[given["type"]]
+    function = given["start"][0]
+    if given["id"] is ABSENT:
+        given["id"] = getattr(function, "__qualname__", function)
     if given["modules"] is ABSENT:
         # A start function is a class method as a rule.
-        owner = getattr(given["start"][0], "__self__", None)
+        owner = getattr(function, "__self__", None)
         given["modules"] = [owner] if isinstance(owner, type) else []
     if given["significant"] and given["restart"] == "permanent":
         text = "a permanent child is always restarted, so that its end means nothing; make it transient or temporary"

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from erps_gevent.errors import ConfigError, MaxChildren, NotFound, StartIgnored
 from erps_gevent.otp import behaviour
 from erps_gevent.otp.behaviour import Option
-from erps_gevent.otp.child import Child, child_of
+from erps_gevent.otp.child import Child, child_of, described
 from erps_gevent.otp.child_spec import CHILD
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.process import Pid
@@ -78,9 +78,8 @@ class DynamicSupervisor(Supervising):
         """
         new = child_of(entry, required=("start",))
         if new.significant:
-            raise ConfigError(
-                f"child {new.id!r}: significant=True is for a Supervisor; a DynamicSupervisor never stops itself"
-            )
+            text = "significant=True is for a child of a Supervisor; a DynamicSupervisor never stops itself"
+            raise ConfigError(f"child {new.id!r}: {text}")
         new.callers = asked_by()
         return ask(supervisor, timeout, DynamicSupervisor, "start_child", new)
 
@@ -115,12 +114,11 @@ class DynamicSupervisor(Supervising):
         self._children = {}
 
     def _begin(self, *args: Any, **kwargs: Any) -> Any:
-        self.trap_exit = True
+        self._take_charge()
         return self.init(*args, **kwargs)
 
     def terminate(self, reason: Any) -> Any:
-        for child in self._all():
-            child.cancel()
+        self._cancel()
         self._stop([child for child in self._all() if isinstance(child.pid, Pid)])
 
     # Requests.
@@ -129,11 +127,13 @@ class DynamicSupervisor(Supervising):
         limit = self._flags["max_children"]
         if limit is not None and len(self._children) >= limit:
             raise MaxChildren(f"{self.pid!r} has {limit} children, which is its max_children")
-        new.id = None
         given = self._launch(new)
         if given is None:
-            raise StartIgnored("the child's init returned Ignore()")
+            raise StartIgnored(f"child {new.id!r}: its init returned Ignore()")
         return given
+
+    def _which_children(self) -> list[tuple[Any, Any, str, Any]]:
+        return [(None, *described(child)[1:]) for child in self._all()]
 
     def _terminate_child(self, pid: Pid) -> None:
         found = self._children.pop(pid, None)

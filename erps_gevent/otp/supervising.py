@@ -60,19 +60,20 @@ INTENSITY = {
     "max_seconds": Option(5.0, _period),
 }
 
+_CALLBACKS = frozenset({"handle_call", "handle_cast", "handle_info", "handle_continue", "terminate"})
+
 
 class Supervising(GenServer):
     """The base of both supervisors: restarts, and how they are asked to do something."""
 
     FLAGS: ClassVar[dict[str, Option]]
-    CALLBACKS: ClassVar = frozenset({"handle_call", "handle_cast", "handle_info", "handle_continue", "terminate"})
     _flags: dict[str, Any]
     _restarts: Restarts
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         for base in takewhile(lambda base: Supervising not in base.__bases__, cls.__mro__):
-            if taken := sorted(cls.CALLBACKS & vars(base).keys()):
+            if taken := sorted(_CALLBACKS & vars(base).keys()):
                 text = "a supervisor only supervises: put it into a child, which is a GenServer"
                 raise TypeError(f"{cls.__name__} defines {taken[0]}; {text}")
 
@@ -91,6 +92,16 @@ class Supervising(GenServer):
     def _configure(self, options: dict[str, Any]) -> None:
         self._flags = {name: options.get(name, flag.default) for name, flag in self.FLAGS.items()}
         self._restarts = Restarts(self._flags["max_restarts"], self._flags["max_seconds"])
+
+    def _take_charge(self) -> None:
+        """First of all, in the new process."""
+        self.trap_exit = True
+        # A supervisor that is killed has no other chance to cancel the timers of pauses.
+        self._process.monitor(lambda _: self._cancel())
+
+    def _cancel(self) -> None:
+        for child in self._all():
+            child.cancel()
 
     # Requests. What cannot be done is an error that is raised where it was asked for.
 
@@ -115,7 +126,7 @@ class Supervising(GenServer):
             logger.warning("%r is a supervisor and takes no messages; dropped %s", self.pid, brief(message))
             return None
         if message.pid is None or message.pid.process.alive:
-            # It is no end: somebody has called exit_ on this supervisor, perhaps child of its children.
+            # It is no end: somebody has called exit_ on this supervisor, perhaps one of its children.
             return None
         child = self._of_pid(message.pid)
         # Anybody may link to a supervisor, and end; only the ends of children matter.
@@ -212,12 +223,13 @@ class Supervising(GenServer):
         logger.log(level, "%r %s: child %r\nreason: %s", self.pid, what, child, brief(reason))
 
     def _report_start(self, child: Child, error: StartError | AlreadyStarted) -> None:
-        cause = cause_of(_reason(error)) or error
+        cause = cause_of(reason_of(error)) or error
         trace = "".join(traceback.format_exception(cause)).rstrip()
-        logger.error("%r start_error: child %r\nreason: %s\n%s", self.pid, child, brief(_reason(error)), trace)
+        logger.error("%r start_error: child %r\nreason: %s\n%s", self.pid, child, brief(reason_of(error)), trace)
 
 
-def _reason(error: StartError | AlreadyStarted) -> Any:
+def reason_of(error: StartError | AlreadyStarted) -> Any:
+    """Why a child did not start."""
     return error.reason if isinstance(error, StartError) else error
 
 

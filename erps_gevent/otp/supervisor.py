@@ -21,7 +21,7 @@ from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.messages import Ignore, Stop
 from erps_gevent.otp.process import Pid
 from erps_gevent.otp.reasons import Shutdown, brief
-from erps_gevent.otp.supervising import INTENSITY, Supervising, ask, asked_by
+from erps_gevent.otp.supervising import INTENSITY, Supervising, ask, asked_by, reason_of
 from erps_gevent.otp.words import ABSENT, RESTARTING, SHUTDOWN
 
 
@@ -58,8 +58,8 @@ class Supervisor(Supervising):
 
     strategy:      "one_for_one" starts again the child that ended; "one_for_all" all children; "rest_for_one" that
                    child and those that were started after it. There is no default.
-    max_restarts:  how many restarts, in any `max_seconds`, are taken for bad luck. One more, and the supervisor stops
-                   its children and ends with SHUTDOWN.
+    max_restarts:  how many restarts, within `max_seconds`, are taken for bad luck: 3 within 5.0 s. One more, and the
+                   supervisor stops its children and ends with SHUTDOWN.
     auto_shutdown: "any_significant" or "all_significant": end with SHUTDOWN when one of, or all, the significant
                    children have ended and are not started again.
 
@@ -156,27 +156,30 @@ class Supervisor(Supervising):
         self._running = {}
 
     def _begin(self, *args: Any, **kwargs: Any) -> Any:
-        self.trap_exit = True
+        self._take_charge()
         given = self.init(*args, **kwargs)
         if isinstance(given, Ignore | Stop):
             return given
         if not isinstance(given, Iterable) or isinstance(given, str | bytes | Mapping):
             text = "it returns a list of children, Ignore() or Stop(reason)"
             raise BadReturn(f"{type(self).__name__}.init returned {brief(given)}; {text}", reason=given)
-        for new in map(child_of, given):
-            self._check(new)
-            if new.id in self._children:
-                raise ConfigError(f"child {new.id!r}: there are two with this id; give one another id")
-            self._children[new.id] = new
-        for new in self._all():
-            try:
-                self._launch(new)
-            except (StartError, AlreadyStarted) as error:
-                self._report_start(new, error)
-                self._halt(self._all())
-                reason = error.reason if isinstance(error, StartError) else error
-                raise Exit(Shutdown(("failed_to_start_child", new.id, reason))) from None
+        # All of them are checked before the first is started.
+        for child in map(child_of, given):
+            self._check(child)
+            if child.id in self._children:
+                raise ConfigError(f"child {child.id!r}: there are two with this id; give one another id")
+            self._children[child.id] = child
+        self._start_all()
         return None
+
+    def _start_all(self) -> None:
+        for child in self._all():
+            try:
+                self._launch(child)
+            except (StartError, AlreadyStarted) as error:
+                self._report_start(child, error)
+                self._halt(self._all())
+                raise Exit(Shutdown(("failed_to_start_child", child.id, reason_of(error)))) from None
 
     def terminate(self, reason: Any) -> Any:
         self._halt(self._all())
@@ -242,7 +245,7 @@ class Supervisor(Supervising):
         return given
 
     def _halt(self, children: Sequence[Child]) -> None:
-        """Stop these children, the last child first; what is temporary is forgotten."""
+        """Stop these children, the last one first; what is temporary is forgotten."""
         for child in reversed(children):
             child.cancel()
             if isinstance(child.pid, Pid):
