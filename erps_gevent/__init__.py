@@ -35,6 +35,8 @@ from erps_gevent.errors import (
     UnsafeTerm,
     VersionMismatch,
 )
+from erps_gevent.otp.child_spec import child_spec
+from erps_gevent.otp.dynamic_supervisor import DynamicSupervisor
 from erps_gevent.otp.gen import call, cast, stop
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.job import TaskExit, TaskReply, TaskResult
@@ -60,8 +62,9 @@ from erps_gevent.otp.primitives import (
 )
 from erps_gevent.otp.process import Down, ExitSignal, Pid, whereis
 from erps_gevent.otp.reasons import Shutdown
+from erps_gevent.otp.supervisor import Supervisor
 from erps_gevent.otp.task import Task
-from erps_gevent.otp.words import HIBERNATE, KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, TIMEOUT
+from erps_gevent.otp.words import HIBERNATE, KILL, KILLED, NOPROC, NORMAL, RESTARTING, SHUTDOWN, TIMEOUT
 from erps_gevent.server import Server, disconnect, push
 from erps_gevent.transport.address import Peer
 from erps_gevent.transport.tcp import Tcp
@@ -76,6 +79,7 @@ __all__ = [
     "KILLED",
     "NOPROC",
     "NORMAL",
+    "RESTARTING",
     "SHUTDOWN",
     "TIMEOUT",
     "AlreadyRegistered",
@@ -91,6 +95,7 @@ __all__ = [
     "Daemon",
     "Disconnected",
     "Down",
+    "DynamicSupervisor",
     "EncodeError",
     "ErpsError",
     "ErrorReply",
@@ -121,6 +126,7 @@ __all__ = [
     "StartError",
     "StartIgnored",
     "Stop",
+    "Supervisor",
     "Task",
     "TaskExit",
     "TaskReply",
@@ -135,6 +141,7 @@ __all__ = [
     "call",
     "cancel_timer",
     "cast",
+    "child_spec",
     "current",
     "demonitor",
     "disconnect",
