@@ -64,6 +64,7 @@ from erps_gevent.otp.process import Down, ExitSignal, Pid, whereis
 from erps_gevent.otp.reasons import Shutdown
 from erps_gevent.otp.supervisor import Supervisor
 from erps_gevent.otp.task import Task
+from erps_gevent.otp.task_supervisor import TaskSupervisor
 from erps_gevent.otp.words import HIBERNATE, KILL, KILLED, NOPROC, NORMAL, RESTARTING, SHUTDOWN, TIMEOUT
 from erps_gevent.server import Server, disconnect, push
 from erps_gevent.transport.address import Peer
@@ -131,6 +132,7 @@ __all__ = [
     "TaskExit",
     "TaskReply",
     "TaskResult",
+    "TaskSupervisor",
     "TaskTimeout",
     "Tcp",
     "Tls",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from itertools import islice
 from typing import Any, Generic, TypeVar, cast
 
@@ -16,7 +15,7 @@ from erps_gevent.otp.plain import record
 from erps_gevent.otp.process import Process
 from erps_gevent.otp.reasons import brief
 from erps_gevent.otp.waiting import SHORTEST
-from erps_gevent.otp.words import KILL, TIMEOUT
+from erps_gevent.otp.words import TIMEOUT
 
 T = TypeVar("T")
 
@@ -89,14 +88,8 @@ class _Item(Job[T]):
             self.timer.start(self._expire)
 
     def end(self) -> None:
-        """Kill it; its owner hears nothing of that. Does not park, because anybody may close a stream."""
-        self.settled = True
         self._stop_timer()
-        self.demonitor()
-        if self.process is not None:
-            self.process.unlink(self._owner)
-            kill = partial(self.process.signal, self._owner.pid, KILL, untrappable=True)
-            self._owner.hub.loop.run_callback(kill)
+        super().end()
 
     def _expire(self) -> None:
         """Its time is up. Runs in the hub."""

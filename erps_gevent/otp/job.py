@@ -23,7 +23,7 @@ from erps_gevent.errors import Exit
 from erps_gevent.otp.inbox import Inbox
 from erps_gevent.otp.process import Down, Pid, Process, new_ref
 from erps_gevent.otp.reasons import brief, is_quiet
-from erps_gevent.otp.words import ABSENT
+from erps_gevent.otp.words import ABSENT, KILL
 
 logger = logging.getLogger("erps_gevent")
 
@@ -174,6 +174,14 @@ class Job(Generic[T]):
         self._owner.monitoring.pop(self.ref, None)
         if self.process is not None:
             self.process.demonitor(self.ref)
+
+    def end(self) -> None:
+        """Kill it; its owner hears nothing of that. Does not park. Idempotent."""
+        self.settled = True
+        self.demonitor()
+        if self.process is not None:
+            self.process.unlink(self._owner)
+            self.process.signal(self.owner, KILL, untrappable=True)
 
     def _main(
         self, process: Process, function: Callable[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any]
