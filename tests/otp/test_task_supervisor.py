@@ -165,21 +165,21 @@ def test_a_crash_ends_a_linked_owner_and_not_the_supervisor(tasks):
 
 @pytest.mark.parametrize(("start", "survives"), [("async_", False), ("async_nolink", True)])
 def test_the_death_of_the_owner_ends_a_linked_task_only(tasks, gate, start, survives):
-    got = Log()
+    kept, log = [], Log()
 
     def main(process):
-        got.append(getattr(Task.Supervisor, start)(tasks, wait_for, gate).pid)
+        kept.append(getattr(Task.Supervisor, start)(tasks, wait_for, gate))
+        log.append("started")
         idle(process)
 
     owner = spawn(main)
-    with gevent.Timeout(PATIENCE):
-        while not got:
-            gevent.sleep(0)
+    log.wait_for("started")
+    (pid,) = Task.Supervisor.children(tasks)
     owner.die("because")
     ended(owner)
     if not survives:
-        ended(got[0])
-    assert Task.Supervisor.children(tasks) == [got[0]] * survives
+        ended(pid)
+    assert Task.Supervisor.children(tasks) == [pid] * survives
 
 
 @pytest.mark.parametrize(("shutdown", "reason"), [(5.0, SHUTDOWN), ("brutal_kill", KILLED)])
@@ -285,26 +285,23 @@ def test_task_sup_children(tasks, gate):
         Task.Supervisor.terminate_child(tasks, first)
 
 
-def test_a_permanent_task_runs_again_for_the_same_callers(tasks):
+def test_a_permanent_task_runs_again_for_the_same_callers(tasks, gate):
     """Case 185, ETS "start_child/1 with custom restart", "with $callers"."""
     log = Log()
 
     def work():
-        log.append(current().callers)
-        gevent.event.Event().wait()
+        log.append((len(log), current().callers))
+        gate.wait()
 
     def owner(process):
+        me = (process.pid,)
         pid = Task.Supervisor.start_child(tasks, work, restart="permanent")
-        with gevent.Timeout(PATIENCE):
-            while len(log) < 1:
-                gevent.sleep(0)
-            exit_(pid, SHUTDOWN)
-            while len(log) < 2:
-                gevent.sleep(0)
-        return process.pid
+        log.wait_for((0, me))
+        exit_(pid, SHUTDOWN)
+        log.wait_for((1, me))
+        return pid in Task.Supervisor.children(tasks)
 
-    me = as_process(owner)
-    assert log == [(me,), (me,)]
+    assert as_process(owner) is False
 
 
 @pytest.mark.parametrize(("reason", "times"), [(NORMAL, 1), ("because", 2)])
@@ -406,4 +403,3 @@ def test_tasks_under_a_supervisor_leave_nothing(tasks):
     assert as_process(owner) == ({}, {}, [])
     assert Task.Supervisor.children(tasks) == []
     assert tasks.process.links == {}
-    assert tasks.process.monitors.keys() == set(list(tasks.process.monitors)[:1])  # its own
