@@ -512,8 +512,10 @@ def test_a_failed_start_leaves_nothing_behind(supervise, log):
 def test_slow_child_start_blocks_sup(supervise, log):
     """Optional, PR S30: which_children waits for a slow init."""
     slow = Event()
+    fate = Fate(lambda: None if slow.wait() else None)
     supervisor = supervise()
-    asker = spawn(lambda _: Supervisor.start_child(supervisor, spec("a", log, Fate(slow.wait))))
+    asker = spawn(lambda _: Supervisor.start_child(supervisor, spec("a", log, fate)))
+    fate.wait()
     with pytest.raises(CallTimeout):
         Supervisor.which_children(supervisor, timeout=5 * MS)
     slow.set()
