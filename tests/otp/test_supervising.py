@@ -512,7 +512,7 @@ def test_a_failed_start_leaves_nothing_behind(supervise, log):
 def test_slow_child_start_blocks_sup(supervise, log):
     """Optional, PR S30: which_children waits for a slow init."""
     slow = Event()
-    fate = Fate(lambda: None if slow.wait() else None)
+    fate = Fate(lambda: slow.wait() and None)
     supervisor = supervise()
     asker = spawn(lambda _: Supervisor.start_child(supervisor, spec("a", log, fate)))
     fate.wait()
