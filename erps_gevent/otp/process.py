@@ -266,9 +266,12 @@ class Process:
             raise Exit(reason)
         self.thrower.throw_soon()
 
-    def forward_callers(self) -> None:
-        """Live in the universe of the running process from now on, and have it, and its callers, for callers."""
-        caller = current()
+    def forward_callers(self, caller: Process | None = None) -> None:
+        """Live in the universe of `caller` from now on, and have it, and its callers, for callers.
+
+        caller: the running process, if there is one, if None.
+        """
+        caller = caller or current()
         if caller is not None:
             self.callers = (caller.pid, *caller.callers)
             self.universe = caller.universe
