@@ -35,6 +35,7 @@ from erps_gevent.errors import (
     UnsafeTerm,
     VersionMismatch,
 )
+from erps_gevent.otp import universe
 from erps_gevent.otp.gen import call, cast, stop
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.mailbox import alias, cancel_timer, read_timer, receive, send, send_after, unalias
@@ -59,6 +60,7 @@ from erps_gevent.otp.primitives import (
 )
 from erps_gevent.otp.process import Down, ExitSignal, Pid, whereis
 from erps_gevent.otp.reasons import Shutdown
+from erps_gevent.otp.registry import Registry
 from erps_gevent.otp.words import HIBERNATE, KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, TIMEOUT
 from erps_gevent.server import Server, disconnect, push
 from erps_gevent.transport.address import Peer
@@ -111,6 +113,7 @@ __all__ = [
     "Peer",
     "Pid",
     "ProtocolError",
+    "Registry",
     "Reply",
     "Server",
     "ServerExit",
@@ -153,6 +156,7 @@ __all__ = [
     "stop",
     "trap_exit",
     "unalias",
+    "universe",
     "unlink",
     "unregister",
     "whereis",
