@@ -132,7 +132,7 @@ def test_exit_normal_self():
 def test_trap_converts_to_message(trapper):
     """Case 83, PR B22, B24."""
     sender = as_process(lambda process: exit_(trapper.pid, "why") or process.pid)
-    exit_(trapper.pid, NORMAL)
+    gevent.spawn(exit_, trapper.pid, NORMAL).join()
     assert list(trapper.inbox.mailbox) == [ExitSignal(sender, "why"), ExitSignal(None, NORMAL)]
     assert trapper.pid.is_alive()
 
@@ -483,7 +483,7 @@ def test_a_message_to_a_dead_process_is_dropped(idler):
 
 
 def test_current_is_the_running_process():
-    assert current() is None
+    assert gevent.spawn(current).get(timeout=PATIENCE) is None
     process = as_process(lambda process: (process, current()))
     assert process[0] is process[1]
 
