@@ -35,6 +35,7 @@ from erps_gevent.errors import (
     UnsafeTerm,
     VersionMismatch,
 )
+from erps_gevent.otp import universe
 from erps_gevent.otp.child_spec import child_spec
 from erps_gevent.otp.dynamic_supervisor import DynamicSupervisor
 from erps_gevent.otp.gen import call, cast, stop
@@ -62,6 +63,7 @@ from erps_gevent.otp.primitives import (
 )
 from erps_gevent.otp.process import Down, ExitSignal, Pid, whereis
 from erps_gevent.otp.reasons import Shutdown
+from erps_gevent.otp.registry import Registry
 from erps_gevent.otp.supervisor import Supervisor
 from erps_gevent.otp.task import Task
 from erps_gevent.otp.task_supervisor import TaskSupervisor
@@ -121,6 +123,7 @@ __all__ = [
     "Peer",
     "Pid",
     "ProtocolError",
+    "Registry",
     "Reply",
     "Server",
     "ServerExit",
@@ -170,6 +173,7 @@ __all__ = [
     "stop",
     "trap_exit",
     "unalias",
+    "universe",
     "unlink",
     "unregister",
     "whereis",

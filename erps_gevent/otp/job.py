@@ -55,7 +55,7 @@ class TaskReply:
 def process_for(owner: Process, function: Callable[..., object], links: tuple[Process, ...]) -> Process:
     """A process that lives in the universe of `owner`, linked to `links`, of which the first is its parent."""
     process = Process(Inbox(), name_of(function), links[0] if links else None)
-    process.forward_callers(owner)
+    process.callers = (owner.pid, *owner.callers)
     for other in links:
         process.link(other)
     return process
