@@ -1,4 +1,4 @@
-"""Fixtures of the tests of supervisors."""
+"""Fixtures of the tests of supervisors and registries."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from otp.kernel import Log
+from gevent.event import Event
+from otp.kernel import Log, ended, idle, spawn
 from otp.trees import drop
 
 from erps_gevent.otp.dynamic_supervisor import DynamicSupervisor
+from erps_gevent.otp.primitives import kill
 from erps_gevent.otp.process import Pid
+from erps_gevent.otp.registry import Registry
 from erps_gevent.otp.supervisor import Supervisor
+from erps_gevent.otp.words import KILLED
 
 
 @pytest.fixture
@@ -45,3 +49,51 @@ def dynamic() -> Iterator[Callable[..., Pid]]:
     yield start
     for pid in started:
         drop(pid)
+
+
+def in_registry(keys: str, **options: Any) -> Iterator[Pid]:
+    pid = Registry.start(keys=keys, name="rooms", **options)
+    yield pid
+    kill(pid)
+    ended(pid)
+
+
+@pytest.fixture
+def unique():
+    """A registry with unique keys, named "rooms"."""
+    yield from in_registry("unique")
+
+
+@pytest.fixture
+def duplicate():
+    """A registry with duplicate keys, named "rooms"."""
+    yield from in_registry("duplicate")
+
+
+@pytest.fixture(params=["unique", "duplicate"])
+def either(request):
+    """A registry of each kind, named "rooms"."""
+    yield from in_registry(request.param)
+
+
+@pytest.fixture
+def others():
+    """`others(key, value)` is the pid of another process that has registered it; it lives as long as the test."""
+    started = []
+
+    def another(*entries, trap=False):
+        def main(process):
+            for key, value in entries:
+                Registry.register("rooms", key, value)
+            ready.set()
+            idle(process)
+
+        ready = Event()
+        process = spawn(main, trap=trap)
+        ready.wait()
+        started.append(process)
+        return process.pid
+
+    yield another
+    for process in started:
+        process.die(KILLED)

@@ -227,7 +227,7 @@ def test_trap_exit_is_a_switch_of_the_process(server, log):
     assert server.call(lambda self, _: Reply(self.trap_exit)) is False
     server.call(lambda self, _: Reply(setattr(self, "trap_exit", True)))
     assert server.process.trap_exit is True
-    exit_(server, "why")
+    gevent.spawn(exit_, server, "why").join()
     assert server.call("lives") == "lives"
     assert log[0] == ("info", ExitSignal(None, "why"))
 
