@@ -15,7 +15,7 @@ from support import MS
 from erps_gevent.errors import AlreadyStarted, BadReturn, ConfigError, Exit, StartError, StartIgnored
 from erps_gevent.otp import primitives as erps
 from erps_gevent.otp.child import child_of, described, halt, is_expected, launch
-from erps_gevent.otp.mailbox import receive
+from erps_gevent.otp.mailbox import read_timer, receive, send_after
 from erps_gevent.otp.messages import Ignore
 from erps_gevent.otp.reasons import Shutdown
 from erps_gevent.otp.words import KILL, KILLED, NOPROC, NORMAL, RESTARTING, SHUTDOWN
@@ -192,10 +192,14 @@ def test_a_start_cancels_what_was_to_start_the_child():
     def main(process):
         child = of(Ignore)
         child.pending = object()
+        child.timer = timer
         launch(child, process)
-        return child.pending
+        return child
 
-    assert as_process(main) is None
+    timer = send_after("nobody", "message", PATIENCE)
+    child = as_process(main)
+    assert (child.pending, child.timer) == (None, None)
+    assert read_timer(timer) is False
 
 
 # Stopping.

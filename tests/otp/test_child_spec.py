@@ -28,6 +28,7 @@ def test_spec_defaults():
         "backoff": None,
     }
     assert validated({**START, "type": "supervisor"})["shutdown"] == "infinity"
+    assert validated({**START, "type": "supervisor", "shutdown": 1})["shutdown"] == 1
 
 
 ERRORS = [

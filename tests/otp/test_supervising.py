@@ -70,12 +70,6 @@ def test_a_flag_that_there_is_not_is_named_with_the_nearest():
         type("Bad", (Supervisor,), {}, max_restart=1)
 
 
-def test_a_missing_strategy_is_refused_in_the_caller():
-    """Rule 12.10."""
-    with pytest.raises(ConfigError, match=r"Supervisor needs a strategy: one of 'one_for_one', .*option of start_link"):
-        Supervisor.start_link([])
-
-
 @pytest.mark.parametrize("name", ["handle_call", "handle_cast", "handle_info", "handle_continue", "terminate"])
 @pytest.mark.parametrize("base", [Supervisor, DynamicSupervisor])
 def test_a_supervisor_with_callbacks_is_refused_at_the_class_statement(base, name):

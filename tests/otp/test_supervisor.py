@@ -161,6 +161,12 @@ def test_wrong_children_are_an_error_of_the_start(log, children, text):
     assert log == []
 
 
+def test_a_missing_strategy_is_refused_in_the_caller():
+    """Rule 12.10."""
+    with pytest.raises(ConfigError, match=r"Supervisor needs a strategy: one of 'one_for_one', .*option of start_link"):
+        Supervisor.start_link([])
+
+
 def test_flags_of_a_start_win_over_those_of_the_class(log):
     class Tree(Supervisor, strategy="one_for_all", max_restarts=0):
         def init(self):
