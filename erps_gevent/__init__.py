@@ -35,6 +35,7 @@ from erps_gevent.errors import (
     UnsafeTerm,
     VersionMismatch,
 )
+from erps_gevent.otp import sys
 from erps_gevent.otp.gen import call, cast, stop
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.mailbox import alias, cancel_timer, read_timer, receive, send, send_after, unalias
@@ -59,6 +60,7 @@ from erps_gevent.otp.primitives import (
 )
 from erps_gevent.otp.process import Down, ExitSignal, Pid, whereis
 from erps_gevent.otp.reasons import Shutdown
+from erps_gevent.otp.requests import RequestId, receive_response, send_request, wait_response
 from erps_gevent.otp.words import HIBERNATE, KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, TIMEOUT
 from erps_gevent.server import Server, disconnect, push
 from erps_gevent.transport.address import Peer
@@ -112,6 +114,7 @@ __all__ = [
     "Pid",
     "ProtocolError",
     "Reply",
+    "RequestId",
     "Server",
     "ServerExit",
     "Shutdown",
@@ -142,18 +145,22 @@ __all__ = [
     "push",
     "read_timer",
     "receive",
+    "receive_response",
     "register",
     "register_type",
     "reply",
     "send",
     "send_after",
+    "send_request",
     "spawn",
     "spawn_link",
     "spawn_monitor",
     "stop",
+    "sys",
     "trap_exit",
     "unalias",
     "unlink",
     "unregister",
+    "wait_response",
     "whereis",
 ]

@@ -11,9 +11,11 @@ can close itself:
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import gevent
+from gevent.hub import get_hub
 
 from erps_gevent import options
 from erps_gevent.errors import ConfigError
@@ -41,6 +43,7 @@ class Client(GenServer):
     """
 
     OPTIONS: ClassVar[dict[str, Option]] = options.CLIENT
+    OWN_ATTRIBUTES: ClassVar[frozenset[str]] = GenServer.OWN_ATTRIBUTES | {"_lifeline"}
     class_options: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, address: Any, *args: Any, transport: Any = None, **kwargs: Any) -> None:
@@ -166,14 +169,21 @@ class Client(GenServer):
         return f"<{type(self).__name__} of {info['address']}, {info['state']}>"
 
     @classmethod
-    def _start(cls, args: tuple[Any, ...], kwargs: dict[str, Any], parent: Process | None) -> Pid:
+    def _start(
+        cls,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        parent: Process | None,
+        prepare: Callable[[Process], object] | None = None,
+    ) -> Pid:
         given, rest = behaviour.split(kwargs, cls.START_OPTIONS)
         checked = behaviour.checked(given, cls.START_OPTIONS, f"{cls.__name__}.start")
         client = cls(*args, **rest)
         lifeline = client._lifeline
         hub = lifeline.choose_hub()
-        if parent is not None and parent.hub is not hub:
-            raise ConfigError('hub="thread" cannot be linked to a process of another hub; use hub="here", or start()')
-        lifeline.run(lifeline.begin, parent, checked.get("name"), checked.get("timeout"), client)
+        if (parent is not None and parent.hub is not hub) or (prepare is not None and hub is not get_hub()):
+            text = "cannot be linked to, or monitored by, a process of another hub"
+            raise ConfigError(f'hub="thread" {text}; use hub="here", or start()')
+        lifeline.run(lifeline.begin, parent, checked, client, prepare)
         assert lifeline.process is not None
         return lifeline.process.pid

@@ -21,7 +21,7 @@ LAYERS = (
     {"options", "outbox", "backoff", "moves"},
     {"connection"},
     {"server_connection", "client_connection"},
-    {"server", "healing"},
+    {"server", "healing", "client_loop"},
     {"lifeline", "lines"},
     {"daemon", "client"},
     {"pool"},
