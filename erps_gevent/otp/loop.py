@@ -156,7 +156,6 @@ class Loop:
 
         While the process is suspended all else waits in the inbox, but for what ends it.
         """
-        deadline = None
         deadline: float | None = None
         if then is None and self.hibernate_after is None:
             # The way of nearly every event.
