@@ -7,7 +7,7 @@ from time import monotonic
 import gevent
 import pytest
 from gevent.event import Event
-from otp.kernel import PATIENCE, Log, Native, Probe, as_process, ended, idle, spawn
+from otp.kernel import PATIENCE, Log, Native, Phonebook, Probe, as_process, ended, idle, spawn
 from support import MS
 
 from erps_gevent.errors import CallExit, CallingSelf, CallTimeout, ConfigError, NoProc, ServerExit
@@ -52,22 +52,6 @@ def busy(server):
     return go
 
 
-class Book:
-    """What keeps the names of a Via."""
-
-    def __init__(self, pid):
-        self.pid = pid
-
-    def whereis_name(self, key):
-        return self.pid if key == "probe" else None
-
-    def register_name(self, key, pid, value):
-        return False
-
-    def unregister_name(self, key):
-        """Nobody takes a name from it."""
-
-
 class Handle:
     """What a client is: it has a process of its own."""
 
@@ -83,7 +67,9 @@ class Handle:
 @pytest.mark.parametrize("kind", ["pid", "name", "via", "client"])
 def test_get_state(server, log, kind):
     """Case 74, GS get_state: by name and pid, with timeout, while suspended."""
-    target = {"pid": server, "name": "probe", "via": Via(Book(server), "probe"), "client": Handle(server)}[kind]
+    book = Phonebook()
+    book.register_name("probe", server, None)
+    target = {"pid": server, "name": "probe", "via": Via(book, "probe"), "client": Handle(server)}[kind]
     server.call(lambda self, _: Reply(setattr(self, "_count", 3)))
     assert sys.get_state(target) == {"log": log, "_count": 3}
     assert sys.get_state(target, timeout=None) == {"log": log, "_count": 3}
