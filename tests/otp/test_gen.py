@@ -148,7 +148,7 @@ def raise_(error):
     raise error
 
 
-BOOM = KeyError("boom")
+BOOM, LATE, LEAVING = KeyError("boom"), gevent.Timeout(1), SystemExit(3)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +160,8 @@ BOOM = KeyError("boom")
         (lambda *_: Stop(("custom", 1)), ("custom", 1), "exit"),
         (lambda *_: raise_(Exit("custom")), "custom", "exit"),
         (lambda *_: raise_(BOOM), BOOM, "KeyError"),
+        (lambda *_: raise_(LATE), LATE, "Timeout"),
+        (lambda *_: raise_(LEAVING), LEAVING, "SystemExit"),
         (lambda self, _: exit_(self.pid, KILL), KILLED, "killed"),
         (lambda self, _: exit_(self.pid, "signal"), "signal", "exit"),
     ],
