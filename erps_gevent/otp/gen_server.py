@@ -12,6 +12,10 @@
     terminate(reason)            ◀────── Stop, an exception, stop(), the parent's exit
 
 The rules are OTP's (1 to 6 and 9 as measured on the BEAM); answers are objects, and state lives on the instance.
+
+gevent is not the BEAM: a callback that computes holds up every other process until it parks, so long work belongs into
+`run_blocking`. What escapes from a callback is a crash, whatever it is: an exception, a gevent.Timeout, sys.exit().
+Only Ctrl-C goes on to the program. docs/otp-cases.md has the whole list.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from contextvars import ContextVar
 
 import gevent
 import pytest
@@ -232,6 +233,15 @@ def test_each_start_is_an_instance_of_its_own():
     assert a != b
     stop(first)
     stop(second)
+
+
+def test_a_process_does_not_inherit_contextvars():
+    """Rules 17."""
+    variable = ContextVar("variable", default="its own")
+    variable.set("the starter's")
+    pid = Probe.start()
+    assert pid.call(lambda *_: Reply(variable.get())) == "its own"
+    stop(pid)
 
 
 def test_the_instance_knows_its_pid(server):
