@@ -102,7 +102,8 @@ def suspend(target: Any, timeout: float | None = 5.0) -> None:
     """Have it take nothing but system messages, stop requests and the exit of its parent; all else waits in order.
 
     Callers may time out meanwhile. A server with a line does not serve what comes over it; the line itself lives, and
-    is looked at as that of a server whose handler is parked. If the line ends, the server does when it is resumed.
+    is looked at as that of a server whose handler is parked. If the line ends, the server does when it is resumed. A
+    client's calls go on; its pushes wait, as many as max_pushes.
     source: sys:suspend/2
     """
     _ask(target, timeout, "suspend")
