@@ -8,6 +8,7 @@ from packaging.specifiers import SpecifierSet
 from erps_gevent.errors import ConfigError
 from erps_gevent.options import CLIENT, DAEMON, SERVER
 from erps_gevent.otp.behaviour import checked
+from erps_gevent.wire.signing import Keyring
 
 TABLES = {"server": SERVER, "client": CLIENT, "daemon": DAEMON}
 
@@ -18,6 +19,7 @@ DEFAULTS = {
     "safe": True,
     "compressed": False,
     "codec": "cbor",
+    "signing": None,
     "max_size": 16 * 1024 * 1024,
     "max_pending": 1000,
     "max_pushes": 1000,
@@ -44,6 +46,8 @@ FOR_EVER = ("connect_timeout", "keepalive", "dead_after")
 SECONDS = (*FOR_EVER, "send_timeout", "reconnect", "handshake_timeout")
 FLAGS = ("safe", "heal", "expose_tracebacks", "reuse_port", "forward_callers")
 
+RING = Keyring({"2024": b"open sesame open"})
+
 GOOD = [
     ("identifier", "counter", "counter"),
     ("identifier", "ä" * 18, "ä" * 18),
@@ -56,6 +60,8 @@ GOOD = [
     ("compressed", 0, 0),
     ("compressed", 9, 9),
     ("codec", "cbor", "cbor"),
+    ("signing", RING, RING),
+    ("signing", None, None),
     ("max_size", 1000, 1000),
     ("hub", "here", "here"),
     ("hub", "thread", "thread"),
@@ -87,6 +93,9 @@ BAD = [
     ("compressed", 1.5),
     ("codec", "json"),
     ("codec", None),
+    ("signing", {"2024": b"open sesame open"}),
+    ("signing", b"open sesame open"),
+    ("signing", False),
     ("max_size", 999),
     ("hub", "there"),
     ("restart", "always"),
@@ -132,6 +141,7 @@ def test_a_bad_value_is_an_error_that_names_the_option_and_the_place(name, value
     with pytest.raises(ConfigError, match=f"Lab: {name}") as caught:
         check(name, value)
     assert caught.value.__cause__ is None
+    assert "sesame" not in str(caught.value)
 
 
 def test_an_option_that_does_not_exist_is_an_error_with_the_nearest_one():
