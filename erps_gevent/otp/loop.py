@@ -129,6 +129,8 @@ class Loop:
         if starter is None:
             return
         self.process.hub.loop.run_callback(starter.switch, None)
+        # An init that has computed for long would have the starter run first, and an IdleTimeout(0) come too late.
+        self.process.inbox.begin_turn()
         while True:
             then = self.handle(self.following(then))
 

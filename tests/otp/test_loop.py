@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from time import monotonic
 
 import gevent
 import pytest
@@ -26,7 +27,7 @@ from erps_gevent.errors import (
 from erps_gevent.otp import loop, sys, thrower
 from erps_gevent.otp.gen import stop
 from erps_gevent.otp.gen_server import GenServer
-from erps_gevent.otp.inbox import TURN_EVENTS
+from erps_gevent.otp.inbox import TURN_EVENTS, TURN_SECONDS
 from erps_gevent.otp.messages import Call, Continue, From, IdleTimeout, Ignore, NoReply, Ok, Reply, Stop
 from erps_gevent.otp.names import Via
 from erps_gevent.otp.primitives import exit_, info
@@ -319,9 +320,17 @@ def test_init_state_ok_timeout(begin, log):
     assert log[1:] == [("info", TIMEOUT)]
 
 
-def test_init_timeout_zero(begin, log):
-    """Case 18, GS start_event_timeout_zero: fires before a message sent later."""
-    pid = begin(lambda _: Ok(IdleTimeout(0)))
+@pytest.mark.parametrize("seconds", [0, 2 * TURN_SECONDS])
+def test_init_timeout_zero(begin, log, seconds):
+    """Case 18, GS start_event_timeout_zero: fires before a message sent later, however long init has computed."""
+
+    def compute(_):
+        until = monotonic() + seconds
+        while monotonic() < until:
+            continue
+        return Ok(IdleTimeout(0))
+
+    pid = begin(compute)
     pid.call("later")
     assert log == [("info", TIMEOUT), ("call", "later")]
 
