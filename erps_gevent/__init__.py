@@ -5,7 +5,7 @@ the first program, docs/ the rest.
 """
 
 from erps_gevent.client import Client
-from erps_gevent.daemon import Daemon, LiveServer
+from erps_gevent.daemon import Daemon
 from erps_gevent.errors import (
     AlreadyRegistered,
     AlreadyStarted,
@@ -35,6 +35,7 @@ from erps_gevent.errors import (
     UnsafeTerm,
     VersionMismatch,
 )
+from erps_gevent.live_servers import LiveServer
 from erps_gevent.otp.gen import call, cast, stop
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.mailbox import alias, cancel_timer, read_timer, receive, send, send_after, unalias

@@ -18,16 +18,16 @@ from gevent.lock import Semaphore
 from gevent.monkey import get_original, is_module_patched
 
 from erps_gevent.client_connection import ClientConnection
-from erps_gevent.errors import CallExit, CallingSelf, Disconnected, Exit, Overloaded
+from erps_gevent.client_loop import ClientLoop, Connected, Lost, Pushed
+from erps_gevent.errors import CallExit, CallingSelf, Disconnected, Overloaded
 from erps_gevent.healing import Healer, State
 from erps_gevent.otp import behaviour, bridge
 from erps_gevent.otp.gen import describe
-from erps_gevent.otp.gen_server import GenServer, Loop
+from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.inbox import Inbox
 from erps_gevent.otp.messages import Event, StopRequest
 from erps_gevent.otp.process import Pid, Process, current
 from erps_gevent.otp.words import NORMAL
-from erps_gevent.transport.address import Peer
 from erps_gevent.wire.packet import Stamp
 from erps_gevent.wire.session import ClientSession
 
@@ -40,67 +40,6 @@ _check_timeout = behaviour.number(0, none=True)
 CLOSED = "closed: this client was closed for good; make a new one"
 DISCONNECTED = "disconnected"  # the exit reason of a client that does not heal: no quiet one, so that it is restarted
 BYE_TIMEOUT = 2.0  # seconds that close() waits for the server to have read our bye
-
-
-class _Connected(Event):
-    __slots__ = ("peer",)
-    callback = "handle_connect"
-
-    def __init__(self, peer: Peer) -> None:
-        self.peer = peer
-
-    def deliver(self, server: Any) -> Any:
-        return server.handle_connect(self.peer)
-
-
-class _Lost(Event):
-    __slots__ = ("error",)
-    callback = "handle_disconnect"
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-    def deliver(self, server: Any) -> Any:
-        return server.handle_disconnect(self.error)
-
-
-class _Pushed(Event):
-    __slots__ = ("message",)
-    callback = "handle_push"
-
-    def __init__(self, message: Any) -> None:
-        self.message = message
-
-    def deliver(self, server: Any) -> Any:
-        server._lifeline.pushes_waiting -= 1
-        return server.handle_push(self.message)
-
-
-class ClientLoop(Loop):
-    """The loop of a client's process, which keeps the handle alive only while a callback runs.
-
-    owner: the client itself if it was started as an OTP process, which nobody else refers to.
-    """
-
-    def __init__(
-        self,
-        process: Process,
-        client: GenServer,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        owner: GenServer | None,
-    ) -> None:
-        super().__init__(process, client, args, kwargs)
-        # From the first moment on: whoever calls it by its name while init runs means the server.
-        process.gateway = client._lifeline  # type: ignore[attr-defined]
-        self.weak = weakref.ref(client)
-        self.instance = owner
-
-    def server(self) -> GenServer:
-        client = self.weak()
-        if client is None:
-            raise Exit(NORMAL)
-        return client
 
 
 class Lifeline:
@@ -307,10 +246,10 @@ class Lifeline:
         if self.line is not None:
             self.late += self.line.late
         self.line = line
-        self._tell(_Connected(line.stream.peer))
+        self._tell(Connected(line.stream.peer))
 
     def disconnected(self, error: Exception) -> None:
-        self._tell(_Lost(error))
+        self._tell(Lost(error))
         if not self.chosen["heal"]:
             self._tell(StopRequest(DISCONNECTED))
 
@@ -324,7 +263,7 @@ class Lifeline:
             return
         self.pushes_waiting += 1
         self.pushes += 1
-        self._tell(_Pushed(message))
+        self._tell(Pushed(message))
 
     def keep_up(self) -> None:
         """Let handle_push take its turns while it gets on, so that a burst is none of its faults. Parks for turns only.
