@@ -36,6 +36,8 @@ from erps_gevent.errors import (
     VersionMismatch,
 )
 from erps_gevent.live_servers import LiveServer
+from erps_gevent.otp.child_spec import child_spec
+from erps_gevent.otp.dynamic_supervisor import DynamicSupervisor
 from erps_gevent.otp.gen import call, cast, stop
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.mailbox import alias, cancel_timer, read_timer, receive, send, send_after, unalias
@@ -60,7 +62,8 @@ from erps_gevent.otp.primitives import (
 )
 from erps_gevent.otp.process import Down, ExitSignal, Pid, whereis
 from erps_gevent.otp.reasons import Shutdown
-from erps_gevent.otp.words import HIBERNATE, KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, TIMEOUT
+from erps_gevent.otp.supervisor import Supervisor
+from erps_gevent.otp.words import HIBERNATE, KILL, KILLED, NOPROC, NORMAL, RESTARTING, SHUTDOWN, TIMEOUT
 from erps_gevent.server import Server, disconnect, push
 from erps_gevent.transport.address import Peer
 from erps_gevent.transport.tcp import Tcp
@@ -75,6 +78,7 @@ __all__ = [
     "KILLED",
     "NOPROC",
     "NORMAL",
+    "RESTARTING",
     "SHUTDOWN",
     "TIMEOUT",
     "AlreadyRegistered",
@@ -90,6 +94,7 @@ __all__ = [
     "Daemon",
     "Disconnected",
     "Down",
+    "DynamicSupervisor",
     "EncodeError",
     "ErpsError",
     "ErrorReply",
@@ -120,6 +125,7 @@ __all__ = [
     "StartError",
     "StartIgnored",
     "Stop",
+    "Supervisor",
     "TaskTimeout",
     "Tcp",
     "Tls",
@@ -130,6 +136,7 @@ __all__ = [
     "call",
     "cancel_timer",
     "cast",
+    "child_spec",
     "current",
     "demonitor",
     "disconnect",

@@ -52,17 +52,17 @@ class Inbox:
                 return None
         return self.mailbox.popleft()
 
-    def select(self, match: Callable[[Any], bool], deadline: float | None = None) -> Any:
+    def select(self, match: Callable[[Any], bool] | None, deadline: float | None = None) -> Any:
         """Return the first message that matches, and leave the others where they are; None as for `next`. Parks.
 
-        match: must not park. It sees each message once.
+        match: must not park. It sees each message once. None takes any.
         """
         self.take_turn()
         seen = 0
         while True:
             # atomic: nobody else removes messages, so what was seen stays where it is.
             for message in islice(self.mailbox, seen, None):
-                if match(message):
+                if match is None or match(message):
                     del self.mailbox[seen]
                     return message
                 seen += 1

@@ -32,7 +32,7 @@ def send(target: Any, message: Any) -> None:
     if isinstance(target, Alias):
         target.deliver(message)
         return
-    found = resolve(target, message)
+    found = target if isinstance(target, Pid) else resolve(target, message)
     (found if isinstance(found, Pid) else found.pid).send(message)
 
 
@@ -48,13 +48,10 @@ def receive(match: type | tuple[type, ...] | Callable[[Any], bool] | None = None
     source:  receive ... after
     """
     wanted = _matcher(match)
-    _check_timeout("timeout", timeout)
+    deadline = None if timeout is None else monotonic() + (_check_timeout("timeout", timeout) or 0.0)
     process = record()
     try:
-        message = process.inbox.select(
-            lambda message: isinstance(message, StopRequest) or wanted(_plain(message)),
-            None if timeout is None else monotonic() + timeout,
-        )
+        message = process.inbox.select(wanted, deadline)
     except LoopExit as nothing:
         raise dead_end(process.pid) from nothing
     if message is None:
@@ -65,14 +62,13 @@ def receive(match: type | tuple[type, ...] | Callable[[Any], bool] | None = None
     return _plain(message)
 
 
-def _matcher(match: Any) -> Callable[[Any], bool]:
+def _matcher(match: Any) -> Callable[[Any], bool] | None:
     if match is None:
-        return lambda _: True
+        return None
     if isinstance(match, (type, tuple)):
-        return lambda message: isinstance(message, match)
+        return lambda message: isinstance(message, StopRequest) or isinstance(_plain(message), match)
     if callable(match):
-        wanted: Callable[[Any], bool] = match
-        return wanted
+        return lambda message: isinstance(message, StopRequest) or match(_plain(message))
     raise TypeError(f"match is a class, a tuple of classes or a function of a message, not {match!r}")
 
 

@@ -105,3 +105,22 @@ def test_a_reader_that_was_parked_begins_a_new_turn(inbox):
         inbox.put(1)
         inbox.next()
     assert others == []
+
+
+# Selective receive.
+
+
+def test_select_takes_the_first_that_matches_and_leaves_the_rest_in_order(inbox):
+    for n in range(5):
+        inbox.put(n)
+    assert inbox.select(lambda n: n % 2) == 1
+    assert inbox.select(lambda n: n > 1, monotonic() - 1) == 2
+    assert list(inbox.mailbox) == [0, 3, 4]
+
+
+def test_select_waits_for_what_it_wants_and_gives_up_at_the_deadline(inbox):
+    inbox.put("unwanted")
+    gevent.spawn(inbox.put, "wanted")
+    assert inbox.select(lambda message: message == "wanted") == "wanted"
+    assert inbox.select(lambda message: message == "wanted", monotonic() + 2 * MS) is None
+    assert list(inbox.mailbox) == ["unwanted"]

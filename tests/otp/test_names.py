@@ -1,4 +1,4 @@
-"""Local names."""
+"""Local names, and names in registries."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 
 from erps_gevent.errors import AlreadyStarted, ConfigError
 from erps_gevent.otp import names
+from erps_gevent.otp.names import Via
 
 
 @pytest.fixture
@@ -44,3 +45,73 @@ def test_bad_names_are_refused_and_shown(name, act):
     with pytest.raises(ConfigError) as caught:
         act(name)
     assert repr(name) in str(caught.value)
+
+
+# Names in registries.
+
+
+class Phonebook:
+    """A registrar of our own, as anybody may write one."""
+
+    def __init__(self):
+        self.entries = {}
+
+    def whereis_name(self, key):
+        pid, _ = self.entries.get(key, (None, None))
+        return pid
+
+    def register_name(self, key, pid, value):
+        return self.entries.setdefault(key, (pid, value))[0] is pid
+
+    def unregister_name(self, key):
+        self.entries.pop(key, None)
+
+
+class Keeper:
+    """What stands for the pid of a registry."""
+
+    process = None
+
+
+@pytest.fixture
+def book():
+    return Phonebook()
+
+
+@pytest.fixture
+def keeper(book):
+    keeper = Keeper()
+    names.add_registrar(keeper, book)
+    names.take("book", keeper)
+    yield keeper
+    names.free("book")
+    names.remove_registrar(keeper)
+
+
+@pytest.mark.parametrize("how", ["object", "pid", "name"])
+def test_a_name_in_a_registry_is_taken_found_and_freed_there(how, book, keeper):
+    name = Via({"object": book, "pid": keeper, "name": "book"}[how], "alice", "a value")
+    names.take(name, "a pid")
+    assert book.entries == {"alice": ("a pid", "a value")}
+    assert names.holder_of(name) == "a pid"
+    with pytest.raises(AlreadyStarted, match="belongs to 'a pid'") as caught:
+        names.take(name, "another")
+    assert caught.value.pid == "a pid"
+    names.free(name)
+    assert names.holder_of(name) is None
+
+
+def test_a_name_in_a_registry_that_is_not_there_is_nobody_s_and_cannot_be_taken():
+    name = Via("no such registry", 1)
+    assert names.holder_of(name) is None
+    with pytest.raises(ConfigError, match="there is no registry 'no such registry'; start it first"):
+        names.take(name, "a pid")
+    names.free(name)
+
+
+@pytest.mark.parametrize("registry", [None, "", 7, ("tuple",), object()])
+def test_what_is_no_registry_is_refused_where_the_name_is_written(registry):
+    """Case 15, EG "start_link/3": the value is shown."""
+    with pytest.raises(ConfigError, match="whereis_name, register_name and unregister_name") as caught:
+        Via(registry, 1)
+    assert repr(registry) in str(caught.value)

@@ -17,7 +17,7 @@ from erps_gevent.errors import AlreadyStarted, ConfigError, Exit, NoProc
 from erps_gevent.otp import thrower
 from erps_gevent.otp.inbox import Inbox
 from erps_gevent.otp.primitives import exit_
-from erps_gevent.otp.process import Down, ExitSignal, Process, current, whereis
+from erps_gevent.otp.process import Down, ExitSignal, Process, current, starter, whereis
 from erps_gevent.otp.waiting import TIMED_OUT
 from erps_gevent.otp.words import KILL, KILLED, NOPROC, NORMAL, SHUTDOWN
 
@@ -132,7 +132,7 @@ def test_exit_normal_self():
 def test_trap_converts_to_message(trapper):
     """Case 83, PR B22, B24."""
     sender = as_process(lambda process: exit_(trapper.pid, "why") or process.pid)
-    exit_(trapper.pid, NORMAL)
+    gevent.spawn(exit_, trapper.pid, NORMAL).join()
     assert list(trapper.inbox.mailbox) == [ExitSignal(sender, "why"), ExitSignal(None, NORMAL)]
     assert trapper.pid.is_alive()
 
@@ -280,6 +280,27 @@ def test_a_link_to_a_dead_process_is_an_error_or_a_message(idler, trapper):
     other.die(KILLED)
 
 
+class Unlinkable(Process):
+    linkable = False
+
+
+def test_what_cannot_be_linked_is_named_with_the_remedy(idler):
+    with pytest.raises(ConfigError, match=r"spawn_link\(function\)"):
+        idler.link(Unlinkable(Inbox()))
+    assert idler.links == {}
+
+
+def test_processes_of_different_threads_cannot_be_linked(idler):
+    other = Native(lambda: Process(Inbox())).result()
+    with pytest.raises(ConfigError, match="hubs of different threads"):
+        idler.link(other)
+
+
+def test_the_starter_of_a_linked_process_is_the_running_one_if_it_can_be_linked():
+    assert starter() is None
+    assert as_process(lambda process: starter() is process)
+
+
 # Monitors.
 
 
@@ -336,6 +357,13 @@ def test_a_monitor_that_raises_keeps_nobody_from_being_told(idler, trapper, caps
 def test_join_gives_up_in_time_and_leaves_no_monitor(idler):
     assert idler.join(2 * MS) is TIMED_OUT
     assert idler.monitors == {}
+
+
+def test_a_process_that_ends_ends_the_monitors_that_it_has_on_others(idler, trapper):
+    trapper.monitoring[idler.monitor(print)] = idler
+    trapper.die(KILLED)
+    ended(trapper)
+    assert idler.monitors == trapper.monitoring == {}
 
 
 # Names.
@@ -435,7 +463,7 @@ def test_a_message_to_a_dead_process_is_dropped(idler):
 
 
 def test_current_is_the_running_process():
-    assert current() is None
+    assert gevent.spawn(current).get(timeout=PATIENCE) is None
     process = as_process(lambda process: (process, current()))
     assert process[0] is process[1]
 
@@ -450,6 +478,25 @@ def test_a_process_that_has_ended_is_not_current_for_its_monitors(idler):
 
 def test_down_says_what_a_monitor_wants_to_know(idler):
     assert Down(1, idler.pid, "why") == Down(1, idler.pid, "why")
+
+
+# Callers.
+
+
+def test_callers_are_forwarded_the_nearest_first():
+    def main(process):
+        process.callers = ("older",)
+        child = Process(Inbox())
+        child.forward_callers()
+        return child.callers == (process.pid, "older")
+
+    assert as_process(main)
+
+
+def test_a_greenlet_that_is_no_process_forwards_nothing():
+    child = Process(Inbox())
+    gevent.spawn(child.forward_callers).join()
+    assert child.callers == ()
 
 
 # Other native threads.
