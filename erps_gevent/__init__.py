@@ -36,6 +36,7 @@ from erps_gevent.errors import (
     VersionMismatch,
 )
 from erps_gevent.live_servers import LiveServer
+from erps_gevent.otp import universe
 from erps_gevent.otp.child_spec import child_spec
 from erps_gevent.otp.dynamic_supervisor import DynamicSupervisor
 from erps_gevent.otp.gen import call, cast, stop
@@ -62,6 +63,7 @@ from erps_gevent.otp.primitives import (
 )
 from erps_gevent.otp.process import Down, ExitSignal, Pid, whereis
 from erps_gevent.otp.reasons import Shutdown
+from erps_gevent.otp.registry import Registry
 from erps_gevent.otp.supervisor import Supervisor
 from erps_gevent.otp.words import HIBERNATE, KILL, KILLED, NOPROC, NORMAL, RESTARTING, SHUTDOWN, TIMEOUT
 from erps_gevent.server import Server, disconnect, push
@@ -117,6 +119,7 @@ __all__ = [
     "Peer",
     "Pid",
     "ProtocolError",
+    "Registry",
     "Reply",
     "Server",
     "ServerExit",
@@ -161,6 +164,7 @@ __all__ = [
     "stop",
     "trap_exit",
     "unalias",
+    "universe",
     "unlink",
     "unregister",
     "whereis",

@@ -19,11 +19,10 @@ from erps_gevent import options
 from erps_gevent.errors import ConfigError
 from erps_gevent.healing import State
 from erps_gevent.lifeline import BYE_TIMEOUT, Lifeline
-from erps_gevent.otp import behaviour
+from erps_gevent.otp import behaviour, universe
 from erps_gevent.otp.behaviour import Option
 from erps_gevent.otp.child_spec import child_spec_of
 from erps_gevent.otp.gen_server import GenServer
-from erps_gevent.otp.plain import callers_of_started
 from erps_gevent.otp.process import Pid, Process
 from erps_gevent.transport.address import Peer, parse_address
 from erps_gevent.transport.tcp import check_transport
@@ -56,7 +55,7 @@ class Client(GenServer):
         checked = check_transport(transport, target)
         parse_address(target, checked)
         checked.check_target(target)
-        callers = callers_of_started() if chosen["forward_callers"] else ()
+        callers = universe.link() if chosen["forward_callers"] else ()
         self._lifeline = Lifeline(self, target, checked, chosen, args, arguments, callers)
 
     # Callbacks.

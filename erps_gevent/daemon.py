@@ -17,11 +17,10 @@ from erps_gevent.acceptor import Acceptor
 from erps_gevent.errors import ConfigError
 from erps_gevent.lines import Lines
 from erps_gevent.live_servers import LiveServer, broadcast, servers_of
-from erps_gevent.otp import behaviour, bridge
+from erps_gevent.otp import behaviour, bridge, universe
 from erps_gevent.otp.behaviour import Option
 from erps_gevent.otp.child_spec import child_spec_of
 from erps_gevent.otp.names import Via
-from erps_gevent.otp.plain import callers_of_started
 from erps_gevent.otp.process import Pid, Process
 from erps_gevent.server import Server, chosen_options, start_on, start_under
 from erps_gevent.server_connection import ServerConnection
@@ -81,7 +80,7 @@ class Daemon(Acceptor):
         self._drain_until: float | None = None
         self.pid: Pid | None = None
         forward = own["forward_callers"] or server.class_options.get("forward_callers")
-        self._callers = callers_of_started() if forward else ()
+        self._callers = universe.link() if forward else ()
         super().__init__(listener, transport, own["reuse_port"], spawn, backlog)
         self._lines = Lines(self.transport, self.options, self.places, self._start_server)
 

@@ -104,10 +104,10 @@ def start_link(daemon: Listening, callers: tuple[Pid, ...], name: Any = None, ti
     try:
         return loop.start(name, timeout)
     except StartError as error:
-        # What it could not listen for, rather than that its init could not.
-        if isinstance(error.reason, StartError):
-            raise error.reason from error.reason.__cause__
-        raise
+        if not isinstance(error.reason, StartError):
+            raise
+        # That its init failed is nobody's business; why it cannot listen is.
+        raise StartError(str(error.reason), reason=error.reason) from error.reason.__cause__
 
 
 def daemon_of(target: Pid | str | Via) -> Any:

@@ -23,7 +23,7 @@ from typing import Any, ClassVar, cast
 from gevent.hub import get_hub
 
 from erps_gevent.errors import ErrorReply, Exit, NoProc
-from erps_gevent.otp import behaviour
+from erps_gevent.otp import behaviour, universe
 from erps_gevent.otp.behaviour import Option
 from erps_gevent.otp.child_spec import CHILD, child_spec_of
 from erps_gevent.otp.gen import exit_error
@@ -182,7 +182,7 @@ class GenServer:
         server._configure(options)
         process = Process(Inbox(), cls.__name__, parent)
         if options.get("forward_callers"):
-            process.forward_callers()
+            process.callers = universe.link()
         return Loop(process, server, args, arguments).start(options.get("name"), options.get("timeout"))
 
     def _configure(self, options: dict[str, Any]) -> None:

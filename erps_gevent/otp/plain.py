@@ -14,7 +14,7 @@ from gevent import getcurrent
 
 from erps_gevent.errors import Exit
 from erps_gevent.otp.inbox import Inbox
-from erps_gevent.otp.process import Pid, Process, current
+from erps_gevent.otp.process import Process, current
 from erps_gevent.otp.words import KILLED, NORMAL
 
 
@@ -54,12 +54,6 @@ def record() -> Process:
     """The process that is running; a greenlet that is none has a record of its own from its first use on."""
     process = current()
     return process if process is not None else _adopted(getcurrent())
-
-
-def callers_of_started() -> tuple[Pid, ...]:
-    """The callers of a process that lives in the universe of the running one: that one, and its callers."""
-    me = record()
-    return (me.pid, *me.callers)
 
 
 def _adopted(greenlet: Any) -> Process:
