@@ -5,7 +5,7 @@ the first program, docs/ the rest.
 """
 
 from erps_gevent.client import Client
-from erps_gevent.daemon import Daemon, LiveServer
+from erps_gevent.daemon import Daemon
 from erps_gevent.errors import (
     AlreadyRegistered,
     AlreadyStarted,
@@ -35,7 +35,10 @@ from erps_gevent.errors import (
     UnsafeTerm,
     VersionMismatch,
 )
-from erps_gevent.otp import sys
+from erps_gevent.live_servers import LiveServer
+from erps_gevent.otp import sys, universe
+from erps_gevent.otp.child_spec import child_spec
+from erps_gevent.otp.dynamic_supervisor import DynamicSupervisor
 from erps_gevent.otp.gen import call, cast, stop
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.mailbox import alias, cancel_timer, read_timer, receive, send, send_after, unalias
@@ -60,8 +63,10 @@ from erps_gevent.otp.primitives import (
 )
 from erps_gevent.otp.process import Down, ExitSignal, Pid, whereis
 from erps_gevent.otp.reasons import Shutdown
+from erps_gevent.otp.registry import Registry
 from erps_gevent.otp.requests import RequestId, receive_response, send_request, wait_response
-from erps_gevent.otp.words import HIBERNATE, KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, TIMEOUT
+from erps_gevent.otp.supervisor import Supervisor
+from erps_gevent.otp.words import HIBERNATE, KILL, KILLED, NOPROC, NORMAL, RESTARTING, SHUTDOWN, TIMEOUT
 from erps_gevent.server import Server, disconnect, push
 from erps_gevent.transport.address import Peer
 from erps_gevent.transport.tcp import Tcp
@@ -77,6 +82,7 @@ __all__ = [
     "KILLED",
     "NOPROC",
     "NORMAL",
+    "RESTARTING",
     "SHUTDOWN",
     "TIMEOUT",
     "AlreadyRegistered",
@@ -92,6 +98,7 @@ __all__ = [
     "Daemon",
     "Disconnected",
     "Down",
+    "DynamicSupervisor",
     "EncodeError",
     "ErpsError",
     "ErrorReply",
@@ -115,6 +122,7 @@ __all__ = [
     "Peer",
     "Pid",
     "ProtocolError",
+    "Registry",
     "Reply",
     "RequestId",
     "Server",
@@ -124,6 +132,7 @@ __all__ = [
     "StartError",
     "StartIgnored",
     "Stop",
+    "Supervisor",
     "TaskTimeout",
     "Tcp",
     "Tls",
@@ -134,6 +143,7 @@ __all__ = [
     "call",
     "cancel_timer",
     "cast",
+    "child_spec",
     "current",
     "demonitor",
     "disconnect",
@@ -161,6 +171,7 @@ __all__ = [
     "sys",
     "trap_exit",
     "unalias",
+    "universe",
     "unlink",
     "unregister",
     "wait_response",

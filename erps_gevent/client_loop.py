@@ -1,4 +1,4 @@
-"""The loop of a client's process, and the events that only a client has."""
+"""The process of a client: the events that come from its line, and the loop that runs its callbacks."""
 
 from __future__ import annotations
 
@@ -72,6 +72,8 @@ class ClientLoop(Loop):
         owner: GenServer | None,
     ) -> None:
         super().__init__(process, client, args, kwargs)
+        # From the first moment on: whoever calls it by its name while init runs means the server.
+        process.gateway = client._lifeline  # type: ignore[attr-defined]
         self.weak = weakref.ref(client)
         self.instance = owner
 

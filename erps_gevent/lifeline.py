@@ -20,14 +20,14 @@ from gevent.monkey import get_original, is_module_patched
 
 from erps_gevent.client_connection import ClientConnection
 from erps_gevent.client_loop import ClientLoop, Connected, Lost, Pushed
-from erps_gevent.errors import CallExit, Disconnected, Overloaded
+from erps_gevent.errors import CallExit, CallingSelf, Disconnected, Overloaded
 from erps_gevent.healing import Healer, State
 from erps_gevent.otp import behaviour, bridge
 from erps_gevent.otp.gen import describe
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.inbox import Inbox
 from erps_gevent.otp.messages import Event, StopRequest
-from erps_gevent.otp.process import Process
+from erps_gevent.otp.process import Pid, Process, current
 from erps_gevent.otp.words import NORMAL
 from erps_gevent.wire.packet import Stamp
 from erps_gevent.wire.session import ClientSession
@@ -39,11 +39,15 @@ _choosing = _allocate_lock()
 _check_timeout = behaviour.number(0, none=True)
 
 CLOSED = "closed: this client was closed for good; make a new one"
+DISCONNECTED = "disconnected"  # the exit reason of a client that does not heal: no quiet one, so that it is restarted
 BYE_TIMEOUT = 2.0  # seconds that close() waits for the server to have read our bye
 
 
 class Lifeline:
-    """What a client keeps while it is open: its process, and the healer of its line. Everything runs in `hub`."""
+    """What a client keeps while it is open: its process, and the healer of its line. Everything runs in `hub`.
+
+    callers: who made the client, and that one's callers, if it lives in their universe.
+    """
 
     def __init__(
         self,
@@ -53,12 +57,14 @@ class Lifeline:
         chosen: dict[str, Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        callers: tuple[Pid, ...],
     ) -> None:
         self.client = weakref.ref(client)
         self.target = target
         self.transport = transport
         self.chosen = chosen
         self.init = args, kwargs
+        self.callers = callers
         self.label = type(client).__name__
         self.stamp = Stamp(chosen["version"], chosen["identifier"])
         self.hub: Hub | None = None
@@ -100,7 +106,11 @@ class Lifeline:
 
         raises: StartError, StartIgnored, AlreadyStarted  as GenServer.start.
                 Disconnected  the client is closed.
+                CallingSelf   its init calls the server.
         """
+        if self.healer is None and self.process is not None and self.process is current():
+            text = "the line is made when init has returned; call the server in handle_connect or handle_continue"
+            raise CallingSelf(text, reason="calling_self")
         with self._starting:
             if self.healer is not None:
                 return self.healer
@@ -108,13 +118,13 @@ class Lifeline:
             if self.closed or client is None:
                 raise Disconnected(CLOSED, reason="closed")
             self.process = Process(Inbox(), self.label, parent)
+            self.process.callers = self.callers
             loop = ClientLoop(self.process, client, *self.init, owner)
             del client
             loop.hibernate_after = options.get("hibernate_after")
             if prepare is not None:
                 prepare(self.process)
             loop.start(options.get("name"), options.get("timeout"))
-            self.process.gateway = self
             self.healer = Healer(
                 f"{self.label} of {self.target}",
                 self.dial,
@@ -255,6 +265,8 @@ class Lifeline:
 
     def disconnected(self, error: Exception) -> None:
         self._tell(Lost(error))
+        if not self.chosen["heal"]:
+            self._tell(StopRequest(DISCONNECTED))
 
     def pushed(self, message: Any) -> None:
         if self.pushes_waiting >= self.chosen["max_pushes"]:

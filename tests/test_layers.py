@@ -23,6 +23,7 @@ LAYERS = (
     {"server_connection", "client_connection"},
     {"server", "healing", "client_loop"},
     {"lifeline", "lines"},
+    {"acceptor", "live_servers", "daemon_process"},
     {"daemon", "client"},
     {"pool"},
     {"certs", "testing", "integrations"},
