@@ -57,6 +57,7 @@ from erps_gevent.server import Server, disconnect, push
 from erps_gevent.transport.address import Peer
 from erps_gevent.transport.tcp import Tcp
 from erps_gevent.transport.tls import OneWayTls, Tls
+from erps_gevent.wire.etf_types import Atom, Bitstring, ImproperList, OpaqueTerm, binary
 from erps_gevent.wire.terms import register_type
 
 __version__ = "0.1.0"
@@ -71,8 +72,10 @@ __all__ = [
     "TIMEOUT",
     "AlreadyRegistered",
     "AlreadyStarted",
+    "Atom",
     "BadPacket",
     "BadReturn",
+    "Bitstring",
     "CallExit",
     "CallTimeout",
     "CallingSelf",
@@ -92,6 +95,7 @@ __all__ = [
     "IdentifierMismatch",
     "IdleTimeout",
     "Ignore",
+    "ImproperList",
     "LiveServer",
     "MaxChildren",
     "NoProc",
@@ -99,6 +103,7 @@ __all__ = [
     "NotFound",
     "Ok",
     "OneWayTls",
+    "OpaqueTerm",
     "Overloaded",
     "PacketTooLarge",
     "Peer",
@@ -117,6 +122,7 @@ __all__ = [
     "Tls",
     "UnsafeTerm",
     "VersionMismatch",
+    "binary",
     "call",
     "cast",
     "disconnect",

@@ -17,6 +17,7 @@ from gevent.pool import Pool
 from gevent.server import StreamServer
 
 from erps_gevent import options
+from erps_gevent.dialects import DIALECTS
 from erps_gevent.errors import CallExit, ConfigError, EncodeError, StartError
 from erps_gevent.lines import Lines
 from erps_gevent.otp import behaviour, bridge
@@ -28,7 +29,6 @@ from erps_gevent.server_connection import ServerConnection
 from erps_gevent.transport.address import Peer, parse_address
 from erps_gevent.transport.sockets import SocketFile, listen
 from erps_gevent.transport.tcp import check_transport
-from erps_gevent.wire import terms
 
 logger = logging.getLogger("erps_gevent")
 
@@ -291,7 +291,7 @@ class Daemon(StreamServer):
         raises: EncodeError  it cannot be sent; no client got it.
         switch: does not park: a client that does not read, or takes only smaller messages, is left out and logged.
         """
-        terms.encode(message, "message")
+        DIALECTS[self.options["codec"]].encode(message, "message")
         return self._in_hub(self._broadcast, message)
 
     def _broadcast(self, message: Any) -> int:

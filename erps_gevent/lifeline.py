@@ -18,6 +18,7 @@ from gevent.lock import Semaphore
 from gevent.monkey import get_original, is_module_patched
 
 from erps_gevent.client_connection import ClientConnection
+from erps_gevent.dialects import DIALECTS
 from erps_gevent.errors import CallExit, Disconnected, Exit, Overloaded
 from erps_gevent.healing import Healer, State
 from erps_gevent.otp import behaviour, bridge
@@ -29,7 +30,6 @@ from erps_gevent.otp.process import Process
 from erps_gevent.otp.reasons import NORMAL
 from erps_gevent.transport.address import Peer
 from erps_gevent.wire.packet import Stamp
-from erps_gevent.wire.session import ClientSession
 
 T = TypeVar("T")
 
@@ -269,10 +269,11 @@ class Lifeline:
         timeout = chosen["connect_timeout"]
         deadline = None if timeout is None else monotonic() + timeout
         stream = self.transport.connect(self.target, timeout, dead_after=chosen["dead_after"])
-        session = ClientSession(
+        dialect = DIALECTS[chosen["codec"]]
+        session = dialect.client_session(
             self.stamp, max_size=chosen["max_size"], compressed=chosen["compressed"], safe=chosen["safe"]
         )
-        line = ClientConnection(
+        line = dialect.client_connection(
             stream,
             session,
             chosen["send_timeout"],
@@ -280,6 +281,7 @@ class Lifeline:
             self.pushed,
             healer.moving,
             self.keep_up,
+            **dialect.own(chosen),
         )
         try:
             line.greet(deadline)

@@ -89,6 +89,10 @@ class Session:
 
     role: Role
     peer: Role
+    # What the dialect has in place of these tables, and where its dialogue begins.
+    sends = SENDS
+    takes = TAKES
+    begins = State.FRESH
 
     def __init__(
         self, stamp: Stamp, *, max_size: int = 16 * 1024 * 1024, compressed: bool | int = False, safe: bool = True
@@ -105,7 +109,7 @@ class Session:
         self._level = -1 if compressed is True else int(compressed)
         self._framer = Framer(max_size)
         self._peer_header: bytes | None = None
-        self._enter(State.FRESH)
+        self._enter(self.begins)
 
     def receive(self, chunk: bytes) -> list[Packet]:
         """Return the packets that `chunk` completes, in order; set `error` if something after them is wrong.
@@ -141,8 +145,8 @@ class Session:
         """Nothing else assigns `state`."""
         self.state = state
         # Two look-ups less for each packet of a call.
-        self._sends = SENDS[self.role, state]
-        self._takes = TAKES[self.peer, state]
+        self._sends = self.sends[self.role, state]
+        self._takes = self.takes[self.peer, state]
 
     def _open(self, frame: Frame) -> Packet:
         after = self._takes.get(frame.type)
