@@ -100,7 +100,8 @@ class PacedOutbox(Outbox):
         if self._pause and self._gate is None and not (self._sealed or self._begun or self.error is not None):
             # libuv has millisecond timers and warns below them.
             self._gate = self._hub.loop.timer(max(self._pause, 0.001))
-            self._gate.start(self._open_gate)
+            # From now on, and not from when this turn of the loop began: a handler may have computed since.
+            self._gate.start(self._open_gate, update=True)
 
     def _open_gate(self) -> None:
         self._stop_gate()
