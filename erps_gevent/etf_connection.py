@@ -81,7 +81,9 @@ class EtfServerConnection(ServerConnection):
     def _more_events(self, deadline: float | None) -> bool:
         if self.session.state is State.LEAVING and not self.calls:
             if not self.outbox.size:
-                self.mailbox.append(StopRequest(SHUTDOWN))
+                # A last look: what has come by now is served.
+                if not self.pull() and self.cause is None:
+                    self.mailbox.append(StopRequest(SHUTDOWN))
                 return True
             self.outbox.tell(self.wake)
         return super()._more_events(deadline)
