@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from time import monotonic
 
 import gevent
@@ -287,7 +288,8 @@ def test_replies_and_pushes_reach_a_client_of_erps_one_by_one(house, daemon):
 # Both ends are of this library.
 
 
-def test_values_keep_the_types_that_erlang_has(client):
+def test_values_keep_the_types_that_erlang_has(house, daemon, hub):
+    client = house.client(daemon, cls=InteropClient, hub=hub)
     value = (Atom("ok"), {"name": "grüße", Atom("n"): [1, 2.5, None, True]}, b"\xff", 2**80, [104, 105])
     assert client.call(value) == value
 
@@ -360,6 +362,17 @@ def test_a_client_heals_onto_the_next_daemon(plain_house):
     assert client.call("two", wait=True) == "two"
 
 
+def test_a_client_in_clear_is_told_that_the_port_speaks_tls(house, daemon):
+    if house.wire.kind == "tcp":
+        pytest.skip("this port does not")
+    sock = house.raw(daemon)
+    sock.sendall(SESSION[0][1])
+    answer = b""
+    while chunk := sock.recv(READ_SIZE):
+        answer += chunk
+    assert decode(answer[96:]).startswith("BadPacket: this port speaks TLS")
+
+
 @pytest.mark.parametrize("compressed", [True, 9])
 def test_both_ends_compress_if_they_are_asked_to(house, compressed):
     daemon = house.daemon(Interop, compressed=compressed)
@@ -368,7 +381,18 @@ def test_both_ends_compress_if_they_are_asked_to(house, compressed):
     assert daemon.servers[0].received_bytes < 1000
 
 
-@pytest.mark.parametrize("payload", [b"", b"\x83z", b"\x83l\xff\xff\xff\xff", b"\x83P\xff\xff\xff\xffx"])
+GARBAGE = {
+    "nothing": b"",
+    "no term": b"\x83z",
+    "a list of 4 billion": b"\x83l\xff\xff\xff\xff",
+    "4 billion compressed bytes": b"\x83P\xff\xff\xff\xffx",
+    "a zip bomb": b"\x83P\x00\xff\xff\xf0" + zlib.compress(bytes(64 << 20), 9),
+    "deep nesting": b"\x83" + 100_000 * b"h\1",
+    "a flood of atoms": b"\x83l\0\0\x13\x88" + b"".join(b"w\5%05x" % n for n in range(5000)) + b"j",
+}
+
+
+@pytest.mark.parametrize("payload", GARBAGE.values(), ids=GARBAGE)
 def test_garbage_ends_its_own_line_only(house, daemon, client, payload, caplog):
     caplog.set_level(logging.INFO)
     client.call("here")
@@ -376,7 +400,7 @@ def test_garbage_ends_its_own_line_only(house, daemon, client, payload, caplog):
     put(stream, SESSION[0][1][:4] + len(payload).to_bytes(4, "big") + SESSION[0][1][8:96] + payload)
     (refusal,) = Framer(READ_SIZE).feed(got(stream))
     assert refusal.type == Type.ERROR
-    assert decode(refusal.payload).startswith(("BadPacket: ", "PacketTooLarge: "))
+    assert decode(refusal.payload).startswith(("BadPacket: ", "PacketTooLarge: ", "UnsafeTerm: "))
     assert client.call("still") == "still"
     assert client.stats["lost"] == 0
 
