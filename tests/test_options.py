@@ -5,11 +5,15 @@ from __future__ import annotations
 import pytest
 from packaging.specifiers import SpecifierSet
 
+from erps_gevent.client import Client
+from erps_gevent.daemon import Daemon
 from erps_gevent.errors import ConfigError
 from erps_gevent.options import CLIENT, DAEMON, SERVER
 from erps_gevent.otp.behaviour import checked
 from erps_gevent.otp.child_spec import CHILD
 from erps_gevent.otp.names import Via
+from erps_gevent.server import Server
+from erps_gevent.transport.tcp import Tcp
 from erps_gevent.wire.signing import Keyring
 
 TABLES = {"server": SERVER, "client": CLIENT, "daemon": DAEMON}
@@ -22,6 +26,7 @@ DEFAULTS = {
     "compressed": False,
     "codec": "cbor",
     "signing": None,
+    "pacing": 0.15,
     "max_size": 16 * 1024 * 1024,
     "max_pending": 1000,
     "max_pushes": 1000,
@@ -74,6 +79,9 @@ GOOD = [
     ("codec", "cbor", "cbor"),
     ("signing", RING, RING),
     ("signing", None, None),
+    ("codec", "etf", "etf"),
+    ("pacing", 0, 0),
+    ("pacing", 0.5, 0.5),
     ("max_size", 1000, 1000),
     ("hub", "here", "here"),
     ("hub", "thread", "thread"),
@@ -111,6 +119,8 @@ BAD = [
     ("signing", {"2024": b"open sesame open"}),
     ("signing", b"open sesame open"),
     ("signing", False),
+    ("pacing", -0.1),
+    ("pacing", None),
     ("max_size", 999),
     ("hub", "there"),
     ("restart", "always"),
@@ -168,3 +178,16 @@ def test_a_bad_value_is_an_error_that_names_the_option_and_the_place(name, value
 def test_an_option_that_does_not_exist_is_an_error_with_the_nearest_one():
     with pytest.raises(TypeError, match=r"Lab has no option 'reconect'; did you mean 'reconnect'\?"):
         checked({"reconect": 5}, CLIENT, "Lab")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Client(("localhost", 4747), transport=Tcp(), codec="etf", signing=RING),
+        lambda: Daemon(("localhost", 0), Server, transport=Tcp(), codec="etf", signing=RING),
+        lambda: type("Signed", (Client,), {}, codec="etf", signing=RING)(("localhost", 4747), transport=Tcp()),
+    ],
+)
+def test_lines_of_etf_cannot_be_signed(make):
+    with pytest.raises(ConfigError, match=r"codec='etf': Erps 0\.7 does not sign.*Tls"):
+        make()
