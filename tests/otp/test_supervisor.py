@@ -9,6 +9,7 @@ import pytest
 from gevent.event import Event
 from otp.kernel import as_process, ended, idle
 from otp.trees import ENDINGS, Fate, Worker, end, pids, spec
+from support import MS
 
 from erps_gevent.errors import (
     AlreadyStarted,
@@ -120,6 +121,14 @@ def test_a_child_that_does_not_start_ends_the_start_of_the_tree(log):
     assert error.__cause__ is reason
     assert "Asked did not start" in str(error)
     assert log == [("start", "a"), ("start", "b"), ("stop", "b", SHUTDOWN), ("stop", "a", SHUTDOWN)]
+
+
+def test_a_tree_that_takes_too_long_to_start_is_killed_with_its_children(log):
+    stuck = spec("b", log, Event().wait)
+    with pytest.raises(StartError, match="took longer than") as info:
+        Supervisor.start_link([spec("a", log), stuck], strategy="one_for_one", timeout=5 * MS)
+    assert info.value.reason == "timeout"
+    log.wait_for(("stop", "a", KILLED))
 
 
 def test_a_child_whose_name_is_taken_ends_the_start_of_the_tree(log):
