@@ -657,25 +657,18 @@ def significant(name, log, **keys):
 
 
 @pytest.mark.parametrize("restart", ["transient", "temporary"])
-def test_significant_any(supervise, log, restart):
-    """Optional significant_any_all, SS significant_temporary, significant_transient: the first end stops all."""
+@pytest.mark.parametrize(("mode", "before"), [("any_significant", []), ("all_significant", ["b"])])
+def test_significant_any_all(supervise, log, restart, mode, before):
+    """Optional, SS significant_temporary, significant_transient: any, the first end stops all; all, only the last."""
     children = significant("a", log, restart=restart), significant("b", log, restart=restart), spec("c", log)
-    supervisor = supervise(*children, auto_shutdown="any_significant")
-    pids(supervisor)["a"].cast(NORMAL)
-    assert ended(supervisor) is SHUTDOWN
-    assert stops(log) == ["a", "c", "b"]
-
-
-@pytest.mark.parametrize("restart", ["transient", "temporary"])
-def test_significant_all(supervise, log, restart):
-    """Optional significant_any_all, SS significant_temporary, significant_transient: only the last end does."""
-    children = significant("a", log, restart=restart), significant("b", log, restart=restart), spec("c", log)
-    supervisor = supervise(*children, auto_shutdown="all_significant")
-    end(pids(supervisor)["b"], NORMAL)
-    assert pids(supervisor)["a"].is_alive()
+    supervisor = supervise(*children, auto_shutdown=mode)
+    for name in before:
+        end(pids(supervisor)[name], NORMAL)
+        assert pids(supervisor)["a"].is_alive()
     pids(supervisor)["a"].cast(SHUTDOWN)
     assert ended(supervisor) is SHUTDOWN
-    assert stops(log) == ["b", "a", "c"]
+    left = [name for name in ("c", "b") if name not in before]
+    assert stops(log) == [*before, "a", *left]
 
 
 def test_the_end_of_others_is_no_auto_shutdown(supervise, log):
