@@ -62,7 +62,7 @@ def test_the_first_screen_has_two_commands_of_one_line():
     demo, tests = blocks("sh")[:2]
     assert demo.count("\n") == tests.count("\n") == 1
     assert demo.rstrip().endswith("erps demo")
-    assert tests.rstrip().endswith("tox")
+    assert tests.rstrip().endswith("tox run-parallel")
 
 
 def test_ci_runs_the_second_command():
