@@ -137,3 +137,16 @@ def test_a_bad_value_is_an_error_that_names_the_option_and_the_place(name, value
 def test_an_option_that_does_not_exist_is_an_error_with_the_nearest_one():
     with pytest.raises(TypeError, match=r"Lab has no option 'reconect'; did you mean 'reconnect'\?"):
         checked({"reconect": 5}, CLIENT, "Lab")
+
+
+def test_versions_may_be_a_requirement_of_elixir():
+    found = check("versions", "~> 1.0 and < 2.0.0 or == 3.1.0")
+    assert found.contains("3.1.0")
+    assert not found.contains("2.0.0")
+
+
+def test_a_bad_requirement_is_an_error_that_names_the_part():
+    with pytest.raises(ConfigError) as caught:
+        check("versions", "~> 1.0 and < 2")
+    text = "Lab: versions: '< 2' in '~> 1.0 and < 2': '2' is no version of three numbers, as in '< 1.0.0'"
+    assert str(caught.value) == text
