@@ -5,7 +5,7 @@ the first program, docs/ the rest.
 """
 
 from erps_gevent.client import Client
-from erps_gevent.daemon import Daemon, LiveServer
+from erps_gevent.daemon import Daemon
 from erps_gevent.errors import (
     AlreadyRegistered,
     AlreadyStarted,
@@ -35,6 +35,10 @@ from erps_gevent.errors import (
     UnsafeTerm,
     VersionMismatch,
 )
+from erps_gevent.live_servers import LiveServer
+from erps_gevent.otp import universe
+from erps_gevent.otp.child_spec import child_spec
+from erps_gevent.otp.dynamic_supervisor import DynamicSupervisor
 from erps_gevent.otp.gen import call, cast, stop
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.mailbox import alias, cancel_timer, read_timer, receive, send, send_after, unalias
@@ -59,7 +63,9 @@ from erps_gevent.otp.primitives import (
 )
 from erps_gevent.otp.process import Down, ExitSignal, Pid, whereis
 from erps_gevent.otp.reasons import Shutdown
-from erps_gevent.otp.words import HIBERNATE, KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, TIMEOUT
+from erps_gevent.otp.registry import Registry
+from erps_gevent.otp.supervisor import Supervisor
+from erps_gevent.otp.words import HIBERNATE, KILL, KILLED, NOPROC, NORMAL, RESTARTING, SHUTDOWN, TIMEOUT
 from erps_gevent.server import Server, disconnect, push
 from erps_gevent.transport.address import Peer
 from erps_gevent.transport.tcp import Tcp
@@ -74,6 +80,7 @@ __all__ = [
     "KILLED",
     "NOPROC",
     "NORMAL",
+    "RESTARTING",
     "SHUTDOWN",
     "TIMEOUT",
     "AlreadyRegistered",
@@ -89,6 +96,7 @@ __all__ = [
     "Daemon",
     "Disconnected",
     "Down",
+    "DynamicSupervisor",
     "EncodeError",
     "ErpsError",
     "ErrorReply",
@@ -111,6 +119,7 @@ __all__ = [
     "Peer",
     "Pid",
     "ProtocolError",
+    "Registry",
     "Reply",
     "Server",
     "ServerExit",
@@ -119,6 +128,7 @@ __all__ = [
     "StartError",
     "StartIgnored",
     "Stop",
+    "Supervisor",
     "TaskTimeout",
     "Tcp",
     "Tls",
@@ -129,6 +139,7 @@ __all__ = [
     "call",
     "cancel_timer",
     "cast",
+    "child_spec",
     "current",
     "demonitor",
     "disconnect",
@@ -153,6 +164,7 @@ __all__ = [
     "stop",
     "trap_exit",
     "unalias",
+    "universe",
     "unlink",
     "unregister",
     "whereis",

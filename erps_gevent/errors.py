@@ -20,7 +20,7 @@ do something about:
       AlreadyRegistered                the key is taken: .pid
       StartIgnored                     init returned Ignore()
       MaxChildren                      the supervisor is full
-      NotFound                         no such child
+      NotFound                         no such child, or no such entry of a registry
       TaskTimeout (TimeoutError)       a task did not finish in time
       ProtocolError                    the peer broke the rules; the line is closed
         BadPacket                      bytes that are no packet, or a packet that has no place here
@@ -214,7 +214,7 @@ class MaxChildren(ErpsError):
 
 
 class NotFound(ErpsError):
-    """The supervisor has no such child."""
+    """The supervisor has no such child, or the process no such entry in the registry."""
 
 
 class TaskTimeout(ErpsError, TimeoutError):

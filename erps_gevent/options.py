@@ -9,6 +9,8 @@ from packaging.specifiers import SpecifierSet
 from erps_gevent.errors import ConfigError
 from erps_gevent.otp.behaviour import Option, count, flag, number, one_of
 from erps_gevent.otp.child_spec import CHILD
+from erps_gevent.otp.names import Via
+from erps_gevent.otp.process import Pid
 from erps_gevent.wire.packet import check_identifier, parse_version
 from erps_gevent.wire.payloads import LEAST_SIZE
 from erps_gevent.wire.requirement import parse_versions
@@ -50,6 +52,15 @@ def _compressed(name: str, value: Any) -> bool | int:
     raise ConfigError(f"{name} is True, False or a zlib level from 0 to 9, not {value!r}")
 
 
+def _supervisor(name: str, value: Any) -> Any:
+    if isinstance(value, Pid | Via) or (isinstance(value, str) and value):
+        return value
+    if hasattr(value, "start_child") and not isinstance(value, type):
+        return value
+    text = "is a Pid, a name or a Via of a DynamicSupervisor, or an object with start_child(child_spec)"
+    raise ConfigError(f"{name} {text}, not {value!r}")
+
+
 BOTH = {
     "identifier": Option("", _identifier),
     "safe": Option(True, flag),
@@ -81,6 +92,9 @@ CLIENT = {
 }
 
 DAEMON = {
+    **CHILD,
+    "shutdown": Option(None, CHILD["shutdown"].check),
+    "server_supervisor": Option(None, _supervisor),
     "max_connections": Option(10_000, count(1)),
     "max_handshakes": Option(1000, count(1)),
     "handshake_timeout": Option(5.0, number(0.001)),

@@ -8,6 +8,8 @@ from packaging.specifiers import SpecifierSet
 from erps_gevent.errors import ConfigError
 from erps_gevent.options import CLIENT, DAEMON, SERVER
 from erps_gevent.otp.behaviour import checked
+from erps_gevent.otp.child_spec import CHILD
+from erps_gevent.otp.names import Via
 
 TABLES = {"server": SERVER, "client": CLIENT, "daemon": DAEMON}
 
@@ -37,12 +39,23 @@ DEFAULTS = {
     "restart": "permanent",
     "forward_callers": False,
     "shutdown": 5.0,
+    "server_supervisor": None,
 }
+OTHER = {"daemon": {"shutdown": None}}  # so many seconds as its stop_timeout asks for
 
 COUNTS = ("max_pending", "max_pushes", "max_connections", "max_handshakes")
 FOR_EVER = ("connect_timeout", "keepalive", "dead_after")
 SECONDS = (*FOR_EVER, "send_timeout", "reconnect", "handshake_timeout")
 FLAGS = ("safe", "heal", "expose_tracebacks", "reuse_port", "forward_callers")
+
+
+class Keeper:
+    def start_child(self, child_spec):
+        raise NotImplementedError(child_spec)
+
+
+CONNECTIONS = Via("supervisors", "connections")
+KEEPER = Keeper()
 
 GOOD = [
     ("identifier", "counter", "counter"),
@@ -64,6 +77,9 @@ GOOD = [
     ("shutdown", 0, 0),
     ("shutdown", "brutal_kill", "brutal_kill"),
     ("shutdown", "infinity", "infinity"),
+    ("server_supervisor", "connections", "connections"),
+    ("server_supervisor", CONNECTIONS, CONNECTIONS),
+    ("server_supervisor", KEEPER, KEEPER),
     *((name, 1, 1) for name in COUNTS),
     *((name, 0.25, 0.25) for name in SECONDS),
     *((name, None, None) for name in FOR_EVER),
@@ -92,6 +108,10 @@ BAD = [
     ("restart", "always"),
     ("shutdown", -1),
     ("shutdown", "soon"),
+    ("server_supervisor", ""),
+    ("server_supervisor", b"connections"),
+    ("server_supervisor", object()),
+    ("server_supervisor", Keeper),
     ("shutdown", None),
     *((name, bad) for name in COUNTS for bad in (0, -1, 1.5, True, None, "10")),
     *((name, bad) for name in SECONDS for bad in (0, -1, True, "5", float("nan"), float("inf"))),
@@ -108,16 +128,18 @@ def check(name, value):
 @pytest.mark.parametrize("who", TABLES)
 def test_the_defaults_are_those_that_are_promised(who):
     table = TABLES[who]
-    assert {name: option.default for name, option in table.items()} == {name: DEFAULTS[name] for name in table}
+    assert {name: option.default for name, option in table.items()} == {
+        name: DEFAULTS[name] for name in table
+    } | OTHER.get(who, {})
 
 
 def test_every_option_has_an_owner():
     assert set().union(*TABLES.values()) == set(DEFAULTS)
 
 
-def test_no_option_of_the_daemon_is_one_of_its_servers():
-    """One keyword of Daemon(...) would mean both."""
-    assert not DAEMON.keys() & SERVER.keys()
+def test_no_option_of_the_daemon_is_one_of_its_servers_but_for_those_of_a_child():
+    """One keyword of Daemon(...) would mean both. A child spec is the daemon's there, and the server's in its class."""
+    assert DAEMON.keys() & SERVER.keys() == CHILD.keys()
 
 
 @pytest.mark.parametrize(("name", "value", "taken"), GOOD)

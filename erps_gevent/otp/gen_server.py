@@ -23,7 +23,7 @@ from typing import Any, ClassVar, cast
 from gevent.hub import get_hub
 
 from erps_gevent.errors import ErrorReply, Exit, NoProc
-from erps_gevent.otp import behaviour
+from erps_gevent.otp import behaviour, universe
 from erps_gevent.otp.behaviour import Option
 from erps_gevent.otp.child_spec import CHILD, child_spec_of
 from erps_gevent.otp.gen import exit_error
@@ -179,10 +179,17 @@ class GenServer:
         options = {**cls.class_options, **behaviour.checked(given, cls.START_OPTIONS, f"{cls.__name__}.start")}
         behaviour.bind(cls, args, arguments, cls.START_OPTIONS)
         server = cls.__new__(cls)
+        server._configure(options)
         process = Process(Inbox(), cls.__name__, parent)
         if options.get("forward_callers"):
-            process.forward_callers()
+            process.callers = universe.link()
         return Loop(process, server, args, arguments).start(options.get("name"), options.get("timeout"))
+
+    def _configure(self, options: dict[str, Any]) -> None:
+        """Take the options of class and start, in the caller, before there is a process.
+
+        raises: ConfigError  one that must be there is missing.
+        """
 
     def _begin(self, *args: Any, **kwargs: Any) -> Any:
         """What the loop runs first. A behaviour that builds on this one does here what its users' `init` asks for."""

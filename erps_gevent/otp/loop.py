@@ -15,7 +15,7 @@ from erps_gevent.errors import BadReturn, EncodeError, ErrorReply, Exit, StartEr
 from erps_gevent.otp.gen import LocalGateway, describe
 from erps_gevent.otp.messages import Call, Continue, Continuing, Event, IdleTimeout, Ignore, NoReply, Ok, Reply, Stop
 from erps_gevent.otp.process import ExitSignal, Pid, Process
-from erps_gevent.otp.reasons import brief, is_quiet
+from erps_gevent.otp.reasons import brief, cause_of, is_quiet
 from erps_gevent.otp.waiting import TIMED_OUT, answer
 from erps_gevent.otp.words import ABSENT, HIBERNATE, KILLED, TIMEOUT
 
@@ -267,5 +267,5 @@ def _start_error(label: str, reason: Any) -> Exception:
     if reason is _IGNORED:
         return StartIgnored(f"{label}.init returned Ignore()")
     error = StartError(f"{label} did not start: {describe(reason)}", reason=reason)
-    error.__cause__ = reason if isinstance(reason, BaseException) else None
+    error.__cause__ = cause_of(reason)
     return error

@@ -103,11 +103,14 @@ def _take_via(name: Via, pid: Any) -> None:
         raise AlreadyStarted(f"the name {name!r} belongs to {holder!r}", pid=holder)
 
 
-def free(name: str | Via) -> None:
-    """Let another one take `name`."""
+def free(name: str | Via, pid: Any) -> None:
+    """Let another one take `name`, which `pid` has."""
     if not isinstance(name, Via):
         _holders.pop(name, None)
-    elif (registrar := name.registrar()) is not None:
+        return
+    registrar = name.registrar()
+    # The registry may be another one by now, in which the name belongs to somebody else.
+    if registrar is not None and registrar.whereis_name(name.key) in (pid, None):
         registrar.unregister_name(name.key)
 
 

@@ -112,8 +112,7 @@ class Process:
     label:   a word for people, shown in the pid and the log.
     parent:  the process that started it with a link, if any.
 
-    callers:    who asked for it, the nearest first, where that is passed on: `$callers`.
-    universe:   what `universe.current()` is in it.
+    callers:    who asked for it, the nearest first, where that is passed on: `$callers`. See otp/universe.py.
     monitors:   by reference, what to call when it ends; `monitoring` has the processes that it watches itself.
 
     It belongs to the hub of its inbox. `send` and `signal` may be used from any thread, the rest from that hub's only.
@@ -121,7 +120,7 @@ class Process:
 
     __slots__ = (
         *("alive", "callers", "gateway", "greenlet", "hub", "inbox", "label", "links", "monitoring", "monitors"),
-        *("name", "parent", "pid", "reason", "thrower", "trap_exit", "universe"),
+        *("name", "parent", "pid", "reason", "thrower", "trap_exit"),
     )
 
     def __init__(self, inbox: Inbox, label: str = "", parent: Process | None = None) -> None:
@@ -132,7 +131,6 @@ class Process:
         self.pid = Pid(self)
         self.name: str | names.Via | None = None
         self.callers: tuple[Pid, ...] = ()
-        self.universe: Any = None
         self.alive = True
         self.trap_exit = False
         self.reason: Any = None  # what it ended with, until its greenlet is gone
@@ -203,9 +201,8 @@ class Process:
             self.thrower.stop()
             reason = self.thrower.reason
         self.reason = reason
-        self.unregister()
         monitors, self.monitors = self.monitors, {}
-        for down in monitors.values():
+        for down in (lambda _: self.unregister(), *monitors.values()):
             try:
                 down(reason)
             except Exception:  # noqa: BLE001  the others must be told all the same
@@ -265,13 +262,6 @@ class Process:
             self.thrower.throw_later()
             raise Exit(reason)
         self.thrower.throw_soon()
-
-    def forward_callers(self) -> None:
-        """Live in the universe of the running process from now on, and have it, and its callers, for callers."""
-        caller = current()
-        if caller is not None:
-            self.callers = (caller.pid, *caller.callers)
-            self.universe = caller.universe
 
     def link(self, other: Process) -> None:
         """Link both ways; idempotent; linking to oneself does nothing.
@@ -333,8 +323,8 @@ class Process:
     def unregister(self) -> None:
         """Free the name, if there is one."""
         if self.name is not None:
-            names.free(self.name)
-            self.name = None
+            name, self.name = self.name, None
+            names.free(name, self.pid)
 
 
 _refs = itertools.count(1)

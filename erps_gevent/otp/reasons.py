@@ -21,6 +21,16 @@ def is_quiet(reason: object) -> bool:
     return reason is NORMAL or reason is SHUTDOWN or isinstance(reason, Shutdown)
 
 
+def cause_of(reason: Any) -> BaseException | None:
+    """The exception in an exit reason, also in that of a supervisor whose child did not start; None if it has none."""
+    match reason:
+        case BaseException():
+            return reason
+        case Shutdown(("failed_to_start_child", _, inner)):
+            return cause_of(inner)
+    return None
+
+
 _WORDS = {reason.word: reason for reason in (NORMAL, SHUTDOWN, KILL, KILLED, NOPROC, TIMEOUT)}
 
 

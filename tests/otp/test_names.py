@@ -13,7 +13,7 @@ from erps_gevent.otp.names import Via
 def held():
     names.take("held", "a pid")
     yield "held"
-    names.free("held")
+    names.free("held", "a pid")
 
 
 def test_a_name_leads_to_its_holder(held):
@@ -33,8 +33,8 @@ def test_taking_a_name_again_changes_nothing(held):
 
 
 def test_a_freed_name_is_free_and_freeing_it_again_is_no_error(held):
-    names.free(held)
-    names.free(held)
+    names.free(held, "a pid")
+    names.free(held, "a pid")
     assert names.holder_of(held) is None
 
 
@@ -84,7 +84,7 @@ def keeper(book):
     names.add_registrar(keeper, book)
     names.take("book", keeper)
     yield keeper
-    names.free("book")
+    names.free("book", keeper)
     names.remove_registrar(keeper)
 
 
@@ -97,7 +97,7 @@ def test_a_name_in_a_registry_is_taken_found_and_freed_there(how, book, keeper):
     with pytest.raises(AlreadyStarted, match="belongs to 'a pid'") as caught:
         names.take(name, "another")
     assert caught.value.pid == "a pid"
-    names.free(name)
+    names.free(name, "a pid")
     assert names.holder_of(name) is None
 
 
@@ -106,7 +106,14 @@ def test_a_name_in_a_registry_that_is_not_there_is_nobody_s_and_cannot_be_taken(
     assert names.holder_of(name) is None
     with pytest.raises(ConfigError, match="there is no registry 'no such registry'; start it first"):
         names.take(name, "a pid")
-    names.free(name)
+    names.free(name, "a pid")
+
+
+def test_a_name_that_is_somebody_else_s_by_now_stays_with_them(book):
+    name = Via(book, "alice")
+    names.take(name, "another")
+    names.free(name, "a pid")
+    assert names.holder_of(name) == "another"
 
 
 @pytest.mark.parametrize("registry", [None, "", 7, ("tuple",), object()])

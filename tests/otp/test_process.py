@@ -14,7 +14,7 @@ from otp.kernel import PATIENCE, Native, as_process, ended, idle, spawn
 from support import MS
 
 from erps_gevent.errors import AlreadyStarted, ConfigError, Exit, NoProc
-from erps_gevent.otp import thrower
+from erps_gevent.otp import names, thrower
 from erps_gevent.otp.inbox import Inbox
 from erps_gevent.otp.primitives import exit_
 from erps_gevent.otp.process import Down, ExitSignal, Process, current, starter, whereis
@@ -354,6 +354,26 @@ def test_a_monitor_that_raises_keeps_nobody_from_being_told(idler, trapper, caps
     assert "in a monitor" in capsys.readouterr().err
 
 
+def test_a_registrar_that_raises_keeps_nobody_from_being_told(idler, capsys):
+    class Torn:
+        def whereis_name(self, _):
+            raise KeyError("in a registrar")
+
+        def register_name(self, *_):
+            return True
+
+        def unregister_name(self, _):
+            """Never reached."""
+
+    idler.register(names.Via(Torn(), "it"))
+    seen = []
+    idler.monitor(seen.append)
+    idler.die("why")
+    ended(idler)
+    assert seen == ["why"]
+    assert "in a registrar" in capsys.readouterr().err
+
+
 def test_join_gives_up_in_time_and_leaves_no_monitor(idler):
     assert idler.join(2 * MS) is TIMED_OUT
     assert idler.monitors == {}
@@ -478,25 +498,6 @@ def test_a_process_that_has_ended_is_not_current_for_its_monitors(idler):
 
 def test_down_says_what_a_monitor_wants_to_know(idler):
     assert Down(1, idler.pid, "why") == Down(1, idler.pid, "why")
-
-
-# Callers.
-
-
-def test_callers_are_forwarded_the_nearest_first():
-    def main(process):
-        process.callers = ("older",)
-        child = Process(Inbox())
-        child.forward_callers()
-        return child.callers == (process.pid, "older")
-
-    assert as_process(main)
-
-
-def test_a_greenlet_that_is_no_process_forwards_nothing():
-    child = Process(Inbox())
-    gevent.spawn(child.forward_callers).join()
-    assert child.callers == ()
 
 
 # Other native threads.
