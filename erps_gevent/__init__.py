@@ -70,6 +70,7 @@ from erps_gevent.server import Server, disconnect, push
 from erps_gevent.transport.address import Peer
 from erps_gevent.transport.tcp import Tcp
 from erps_gevent.transport.tls import OneWayTls, Tls
+from erps_gevent.wire.signing import Keyring
 from erps_gevent.wire.terms import register_type
 
 __version__ = "0.1.0"
@@ -107,6 +108,7 @@ __all__ = [
     "IdentifierMismatch",
     "IdleTimeout",
     "Ignore",
+    "Keyring",
     "LiveServer",
     "MaxChildren",
     "NoProc",

@@ -68,6 +68,7 @@ class ClientConnection(Connection[ClientSession]):
         keep_up: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__(stream, session, send_timeout)
+        self.outbox.sign = session.sign
         self.max_pending = max_pending
         self.on_push = on_push
         self.on_goaway = on_goaway
@@ -144,6 +145,7 @@ class ClientConnection(Connection[ClientSession]):
                 self.lose(Disconnected(text, reason="connect_timeout"))
         if self.cause is not None and self.session.state is not State.OPEN:
             raise self.cause
+        self.name_key()
 
     def serve(self) -> Exception:
         """Read until the line has ended, fail what is pending, and return why. Parks all the time."""
@@ -241,8 +243,7 @@ class ClientConnection(Connection[ClientSession]):
         if type_ is Type.WELCOME:
             self.max_pending = min(self.max_pending, self.session.max_pending)
         elif self.early is not None and type_ is not Type.ERROR:
-            # It came with the welcome, and is for after handle_connect.
-            self.early.append(packet)
+            self._take_early(packet, self.early)
         elif type_ is Type.REPLY:
             waiting = self.pending.pop(ref, None) if ref else None
             if waiting is None:
@@ -257,6 +258,14 @@ class ClientConnection(Connection[ClientSession]):
             self._take_error(ref, value)
         elif type_ is Type.GOAWAY:
             self.on_goaway(self)
+
+    def _take_early(self, packet: Packet, early: list[Packet]) -> None:
+        if packet.type is Type.HELLO:
+            with contextlib.suppress(Disconnected):
+                self.outbox.write(self.session.proof())
+        else:
+            # It came with the welcome, and is for after handle_connect.
+            early.append(packet)
 
     def ended(self) -> Exception:
         error = Disconnected("the server closed the line", reason="closed", sent=True)

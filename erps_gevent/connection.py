@@ -13,6 +13,7 @@ once: `lose` records the first cause, and whoever runs the line sees it at its n
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
@@ -62,6 +63,11 @@ class Connection(Inbox, Generic[S]):
     def ended(self) -> Exception:
         """The cause, when the peer has closed the line."""
         raise NotImplementedError
+
+    def name_key(self) -> None:
+        """The peer has proved that it has the key that its packets name; note that, if they are signed."""
+        if self.session.key_id is not None:
+            self.stream.peer = replace(self.stream.peer, key_id=self.session.key_id)
 
     def pull(self) -> bool:
         """Read what is there, once, without parking; False if there was nothing or the line ended."""

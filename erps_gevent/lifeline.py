@@ -221,7 +221,11 @@ class Lifeline:
         deadline = None if timeout is None else monotonic() + timeout
         stream = self.transport.connect(self.target, timeout, dead_after=chosen["dead_after"])
         session = ClientSession(
-            self.stamp, max_size=chosen["max_size"], compressed=chosen["compressed"], safe=chosen["safe"]
+            self.stamp,
+            max_size=chosen["max_size"],
+            compressed=chosen["compressed"],
+            safe=chosen["safe"],
+            signing=chosen["signing"],
         )
         line = ClientConnection(
             stream,

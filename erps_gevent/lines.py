@@ -124,6 +124,7 @@ class Lines:
             max_size=chosen["max_size"],
             compressed=chosen["compressed"],
             safe=chosen["safe"],
+            signing=chosen["signing"],
         )
         return ServerConnection(stream, session, chosen["send_timeout"], chosen["max_pending"])
 

@@ -14,6 +14,7 @@ from erps_gevent.otp.process import Pid
 from erps_gevent.wire.packet import check_identifier, parse_version
 from erps_gevent.wire.payloads import LEAST_SIZE
 from erps_gevent.wire.requirement import parse_versions
+from erps_gevent.wire.signing import Keyring
 
 MEBIBYTE = 1024 * 1024
 
@@ -61,11 +62,19 @@ def _supervisor(name: str, value: Any) -> Any:
     raise ConfigError(f"{name} {text}, not {value!r}")
 
 
+def _signing(name: str, value: Any) -> Keyring | None:
+    if value is None or isinstance(value, Keyring):
+        return value
+    # Whatever it is, there may be secrets in it.
+    raise ConfigError(f"{name} is Keyring({{key_id: secret}}, use=key_id) or None, not a {type(value).__name__}")
+
+
 BOTH = {
     "identifier": Option("", _identifier),
     "safe": Option(True, flag),
     "compressed": Option(False, _compressed),
     "codec": Option("cbor", one_of("cbor")),
+    "signing": Option(None, _signing),
     "max_size": Option(16 * MEBIBYTE, count(LEAST_SIZE)),
     "max_pending": Option(1000, count(1)),
     "dead_after": Option(60.0, number(0.001, none=True)),

@@ -11,6 +11,9 @@
 Writing what leaves in one turn together is worth more than anything else on this path. Bytes given to the outbox belong
 to it: a frame is dropped only while no byte of it has been sealed, and a begun one is always finished, whoever has been
 killed meanwhile. Everything here runs without parking, but for `wait_for_room`.
+
+On a line that signs, a frame is signed when it leaves the queue: signatures count the packets, and one that is taken
+back, or overtaken by the welcome, must not have been counted.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ class Outbox:
 
     size:   bytes that have not left.
     corked: True holds everything back until `uncork`.
+    sign:   what every frame passes through when it leaves, or None.
     error:  why nothing more is taken, or None.
     """
 
@@ -59,6 +63,7 @@ class Outbox:
         "_watcher",
         "corked",
         "error",
+        "sign",
         "size",
     )
 
@@ -76,6 +81,7 @@ class Outbox:
         self._patience: Any = None
         self.size = 0
         self.corked = False
+        self.sign: Callable[[bytes], bytes] | None = None
         self.error: Exception | None = None
 
     def write(self, frame: bytes) -> Entry | None:
@@ -92,7 +98,7 @@ class Outbox:
             return entry
         self._batch_due = True
         self._hub.loop.run_callback(self._end_of_turn)
-        self._send(frame)
+        self._send(frame if self.sign is None else self.sign(frame))
         return None
 
     def take_back(self, entry: Entry | None) -> bool:
@@ -197,6 +203,9 @@ class Outbox:
             frames.append(entry[0])
             entry[0] = b""
         self.size -= size
+        if self.sign is not None:
+            # Those that were taken back are empty.
+            frames = [self.sign(frame) for frame in frames if frame]
         return frames[0] if len(frames) == 1 else b"".join(frames)
 
     def _send(self, data: bytes | memoryview) -> None:

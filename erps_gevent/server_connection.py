@@ -88,6 +88,7 @@ class ServerConnection(Connection[ServerSession]):
 
     def __init__(self, stream: Stream, session: ServerSession, send_timeout: float, max_pending: int) -> None:
         super().__init__(stream, session, send_timeout)
+        self.outbox.sign = session.sign
         self.max_pending = max_pending
         self.calls: dict[int, RemoteFrom] = {}
         self.calls_served = 0
@@ -161,6 +162,11 @@ class ServerConnection(Connection[ServerSession]):
                 self._write(self.session.keepalive())
         elif type_ is Type.BYE:
             self.lose(Disconnected("the client said bye", reason="bye", sent=True))
+        elif type_ is Type.HELLO and self.session.state is State.FRESH:
+            # It is signed, and has to be answered before it is believed. This goes before the welcome.
+            self.outbox.corked = False
+            self._write(self.session.hello())
+            self.outbox.corked = True
 
     def _take_call(self, ref: int, request: Any, meta: Any) -> None:
         # A caller that gives up does not end the work, so it makes no room for more of it.
@@ -266,9 +272,12 @@ class ServerConnection(Connection[ServerSession]):
         """
         while self.cause is None and self.session.state is State.FRESH:
             if not self.more(deadline):
-                self.lose(Disconnected("connected, but said no hello in time", reason="handshake_timeout"))
+                signed = self.session.key_id is not None
+                text = "did not show in time that its hello is no recorded one" if signed else "said no hello in time"
+                self.lose(Disconnected(f"connected, but {text}", reason="handshake_timeout"))
         if self.cause is not None:
             raise self.cause
+        self.name_key()
 
     def welcome(self, keepalive: float | None) -> None:
         """Let the client begin, and send what init has pushed. The client may have left by now."""

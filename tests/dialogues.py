@@ -8,6 +8,7 @@ from erps_gevent.wire.dialogue import Role, Session, State
 from erps_gevent.wire.packet import KEEPALIVE, Stamp, Type
 from erps_gevent.wire.refusals import Code, Refusal
 from erps_gevent.wire.session import ClientSession, ServerSession
+from erps_gevent.wire.signing import Keyring
 
 STAMP = Stamp((1, 0, 3), "counter")
 NONCE = bytes(range(16))
@@ -130,3 +131,54 @@ def _walked(made: Session, state: State, steps: list[tuple[State, Any]]) -> Sess
 def framed(type_: Type, payload: bytes) -> bytes:
     """A packet of the shape that the frame asks for, whatever is in it."""
     return KEEPALIVE if type_ is Type.KEEPALIVE else STAMP.frame(type_, payload)
+
+
+# A dialogue that is signed: the key "2024" with a secret of the bytes 0 to 31, the server's nonce the bytes 16 to 31.
+
+SECRET = bytes(range(32))
+RING = Keyring({"2024": SECRET})
+SERVER_NONCE = bytes(range(16, 32))
+
+# (who sends it, its name, how it is made), in order.
+SIGNED: list[tuple[Role, str, Any]] = [
+    (Role.CLIENT, "hello", lambda end: end.hello()),
+    (Role.SERVER, "server_hello", lambda end: end.hello()),
+    (Role.CLIENT, "proof", lambda end: end.proof()),
+    (Role.SERVER, "welcome", lambda end: end.welcome(25.0, 1000)),
+    (Role.CLIENT, "call", lambda end: end.call(("add", 3), 0.5)[1]),
+    (Role.SERVER, "reply", lambda end: end.reply(1, 42)),
+    (Role.CLIENT, "keepalive", lambda end: end.keepalive()),
+    (Role.SERVER, "echo", lambda end: end.keepalive()),
+    (Role.CLIENT, "cast", lambda end: end.cast("reset")),
+    (Role.SERVER, "push", lambda end: end.push(("changed", 42))),
+    (Role.CLIENT, "cancel", lambda end: end.cancel(1)),
+    (Role.SERVER, "error", lambda end: end.refusal(1, Refusal(Code.REPLY, "no_stock", "none is left"))),
+    (Role.SERVER, "goaway", lambda end: end.goaway()),
+    (Role.CLIENT, "bye", lambda end: end.bye()),
+]
+
+
+class Signing:
+    """Both ends of a dialogue that is signed, and what each of them said."""
+
+    def __init__(
+        self, ring: Keyring = RING, nonces: tuple[bytes, bytes] = (NONCE, SERVER_NONCE), **options: Any
+    ) -> None:
+        self.client = client(signing=ring, **options)
+        self.server = server(signing=ring, **options)
+        self.client.nonce, self.server.nonce = nonces
+        self.packets: dict[str, bytes] = {}
+
+    def ends(self, role: Role) -> tuple[Any, Any]:
+        """The one that has this role, and the other."""
+        return (self.client, self.server) if role is Role.CLIENT else (self.server, self.client)
+
+    def until(self, name: str | None) -> Signing:
+        """Say everything that comes before `name`; None: everything."""
+        for role, step, make in SIGNED[len(self.packets) :]:
+            if step == name:
+                break
+            one, other = self.ends(role)
+            packet = self.packets[step] = one.sign(make(one))
+            take(other, packet)
+        return self

@@ -10,6 +10,7 @@ from erps_gevent.options import CLIENT, DAEMON, SERVER
 from erps_gevent.otp.behaviour import checked
 from erps_gevent.otp.child_spec import CHILD
 from erps_gevent.otp.names import Via
+from erps_gevent.wire.signing import Keyring
 
 TABLES = {"server": SERVER, "client": CLIENT, "daemon": DAEMON}
 
@@ -20,6 +21,7 @@ DEFAULTS = {
     "safe": True,
     "compressed": False,
     "codec": "cbor",
+    "signing": None,
     "max_size": 16 * 1024 * 1024,
     "max_pending": 1000,
     "max_pushes": 1000,
@@ -56,6 +58,7 @@ class Keeper:
 
 CONNECTIONS = Via("supervisors", "connections")
 KEEPER = Keeper()
+RING = Keyring({"2024": b"open sesame open"})
 
 GOOD = [
     ("identifier", "counter", "counter"),
@@ -69,6 +72,8 @@ GOOD = [
     ("compressed", 0, 0),
     ("compressed", 9, 9),
     ("codec", "cbor", "cbor"),
+    ("signing", RING, RING),
+    ("signing", None, None),
     ("max_size", 1000, 1000),
     ("hub", "here", "here"),
     ("hub", "thread", "thread"),
@@ -103,6 +108,9 @@ BAD = [
     ("compressed", 1.5),
     ("codec", "json"),
     ("codec", None),
+    ("signing", {"2024": b"open sesame open"}),
+    ("signing", b"open sesame open"),
+    ("signing", False),
     ("max_size", 999),
     ("hub", "there"),
     ("restart", "always"),
@@ -154,6 +162,7 @@ def test_a_bad_value_is_an_error_that_names_the_option_and_the_place(name, value
     with pytest.raises(ConfigError, match=f"Lab: {name}") as caught:
         check(name, value)
     assert caught.value.__cause__ is None
+    assert "sesame" not in str(caught.value)
 
 
 def test_an_option_that_does_not_exist_is_an_error_with_the_nearest_one():

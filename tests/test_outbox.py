@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 
 import gevent
@@ -100,6 +101,45 @@ def test_what_is_sealed_at_a_time_is_bounded(line):
     line.outbox.write(bytes(4 * MEBIBYTE))
     assert len(reader.get(timeout=PATIENCE)) == 4 * MEBIBYTE
     assert max(line.stream.seals) == SEAL_SIZE
+
+
+# Signing.
+
+
+@pytest.fixture
+def numbered(line):
+    """An outbox that puts its number before each frame."""
+    numbers = itertools.count()
+    line.outbox.sign = lambda frame: bytes([48 + next(numbers)]) + frame
+    return line
+
+
+def test_frames_are_signed_in_the_order_in_which_they_leave(numbered):
+    numbered.outbox.corked = True
+    for frame in FRAMES[:2]:
+        numbered.outbox.write(frame)
+    numbered.outbox.uncork(b"first")
+    numbered.outbox.write(FRAMES[2])
+    turn()
+    numbered.outbox.write(FRAMES[3])
+    sent = [b"first", *FRAMES[:4]]
+    assert b"".join(numbered.stream.sends) == b"".join(b"%d%s" % pair for pair in enumerate(sent))
+    assert numbered.outbox.size == 0
+
+
+def test_a_frame_that_was_taken_back_is_not_signed(numbered):
+    entries = [numbered.outbox.write(frame) for frame in FRAMES]
+    assert numbered.outbox.take_back(entries[2])
+    turn()
+    sent = [*FRAMES[:2], *FRAMES[3:]]
+    assert b"".join(numbered.stream.sends) == b"".join(b"%d%s" % pair for pair in enumerate(sent))
+
+
+def test_a_frame_that_is_sent_in_pieces_is_signed_once_and_as_a_whole(numbered):
+    big = os.urandom(SEAL_SIZE * 3)
+    numbered.outbox.write(big)
+    numbered.outbox.write(b"after")
+    assert got(numbered.far, len(big) + 7) == b"0" + big + b"1after"
 
 
 # Taking back.

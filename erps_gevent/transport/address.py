@@ -175,6 +175,8 @@ class Peer:
     subject:         the certificate's subject by RFC 4514, such as "CN=client-1,O=Example".
     sans:            the values of its subjectAltName: DNS names, IP addresses, URIs, mail addresses.
     tls_version:     such as "TLSv1.3", or None.
+    key_id:          the id, in this end's Keyring, of the key that it has proved to have; None on a line that is not
+                     signed. With `OneWayTls` or `Tcp` this is who the client is.
     """
 
     address: Where
@@ -183,6 +185,7 @@ class Peer:
     subject: str | None = None
     sans: tuple[str, ...] = ()
     tls_version: str | None = None
+    key_id: str | bytes | None = None
 
     @property
     def common_name(self) -> str | None:
@@ -192,7 +195,10 @@ class Peer:
 
     def __str__(self) -> str:
         where = self.address if isinstance(self.address, str) else _shown(*self.address)
-        return f"{self.subject or ', '.join(self.sans)} at {where}" if self.certificate else where
+        names = [self.subject or ", ".join(self.sans)] if self.certificate else []
+        if self.key_id is not None:
+            names.append(f"key {self.key_id!r}")
+        return f"{', '.join(names)} at {where}" if names else where
 
 
 def peer_address(sockname: object) -> Where:

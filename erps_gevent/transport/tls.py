@@ -188,6 +188,8 @@ class Tls(_AnyTls):
 class OneWayTls(_AnyTls):
     """TLS by which only the server presents a certificate; anyone who can reach it may connect.
 
+    Unless both ends also have `signing=Keyring(...)`: then only who has a key may, and `server.peer.key_id` is its id.
+
     Options as for `Tls`: a client needs `ca` (without it, the system's authorities), a server `cert` and `key`.
     """
 

@@ -8,18 +8,19 @@ A packet is that of Erps 0.7, byte for byte:
          8     1  type, in the low seven bits; bit 0x80: the payload is deflated
          9     3  version of the client's API: major, minor, patch
         12    36  identifier, UTF-8, padded with NUL
-        48    16  HMAC key, zero where nothing is signed
-        64    32  signature, zero where nothing is signed
+        48    16  HMAC key: the key id, padded with NUL; zero where nothing is signed
+        64    32  signature; zero where nothing is signed
         96     -  payload
 
     type         who sends it      deflated  payload
-     0 keepalive  client, echoed    no        none: nine bytes in all, nothing follows the type
+     0 keepalive  client, echoed    no        none: nine bytes in all, nothing follows the type. Signed, a header
      1 error      server            may be    [ref | null, code, kind, message, data, reason]
      2 reply      server            may be    [ref, value]
      3 push       server            may be    [null, value, meta?]
      4 call       client            may be    [ref, value, meta?]
      8 cast       client            may be    [null, value, meta?]
-    16 hello      client, first     no        the session's
+    16 hello      client, first;    no        the session's
+                  signing, both
     17 welcome    server, first     no        the session's
     18 goaway     server            no        the session's
     19 cancel     client            no        the session's
@@ -131,13 +132,17 @@ class Stamp:
         """
         return b"".join((MAGIC, len(payload).to_bytes(4, "big"), self._tails[type_byte], payload))
 
+    def keepalive(self) -> bytes:
+        """A keepalive with a whole header, as it is on a line that signs."""
+        return KEEPALIVE + self._tails[Type.BYE][1:]
+
 
 class Frame:
     """One packet as it was received.
 
     type:     the type byte without the bit for "deflated".
     deflated: whether that bit was set.
-    header:   bytes 8 to 95 of the packet, as they were; all zero for a keepalive.
+    header:   bytes 8 to 95 of the packet, as they were; all zero for a keepalive of nine bytes.
     payload:  the rest, as it was: still deflated if it is.
     """
 
@@ -177,11 +182,13 @@ class Framer:
     """Turns a stream of bytes into packets, wherever the stream is cut.
 
     max_size: the largest payload taken, in bytes.
+    signed:   True takes keepalives with a whole header, and no others.
     error:    why nothing more is read, or None. The packets before the bad one were returned.
     """
 
-    def __init__(self, max_size: int) -> None:
+    def __init__(self, max_size: int, signed: bool = False) -> None:
         self.max_size = max_size
+        self.signed = signed
         self.error: ProtocolError | None = None
         self._held = bytearray()  # the start of one packet, where the last chunk ended in the middle of it
         self._need = 0  # bytes that `_held` must have before another look at it can be of use
@@ -206,7 +213,7 @@ class Framer:
             if magic != MAGIC or kind not in _TYPE_BYTES or payload_size > (kind and self.max_size):
                 self.error = self._fault(magic, payload_size, kind)
                 return frames
-            if not kind:
+            if not kind and not self.signed:
                 frames.append(_KEEPALIVE_FRAME)
                 at += _START.size
                 continue

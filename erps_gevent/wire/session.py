@@ -11,8 +11,9 @@ from erps_gevent.errors import BadPacket, IdentifierMismatch, VersionMismatch
 from erps_gevent.wire import payloads, terms
 from erps_gevent.wire.dialogue import HELLO_SIZE, Role, Session, State
 from erps_gevent.wire.packet import Frame, Stamp, Type
-from erps_gevent.wire.payloads import CALL, MOST_SIZE, REPLY, Packet
-from erps_gevent.wire.refusals import Refusal
+from erps_gevent.wire.payloads import CALL, MOST_SIZE, READERS, REPLY, Packet
+from erps_gevent.wire.refusals import Code, Refusal
+from erps_gevent.wire.signing import UNKNOWN
 
 __all__ = ["ClientSession", "Packet", "ServerSession", "Session", "State"]
 
@@ -33,6 +34,10 @@ class ClientSession(Session):
     def hello(self) -> bytes:
         """The first packet: who we are (in its header), what we can, what we take."""
         return self._control(Type.HELLO, payloads.hello(self.max_size, self.nonce))
+
+    def proof(self) -> bytes:
+        """The answer to the hello of a server that signs, that is to the first packet from it: we are here, now."""
+        return self._keepalive
 
     def call(self, request: Any, remaining: float | None) -> tuple[int, bytes]:
         """A fresh reference and the packet that asks.
@@ -56,6 +61,13 @@ class ClientSession(Session):
     def bye(self) -> bytes:
         """The last packet."""
         return self._control(Type.BYE)
+
+    def _open_early(self, frame: Frame, number: int) -> Packet:
+        if number or frame.type == Type.ERROR:
+            return self._open(frame)
+        if frame.type != Type.HELLO:
+            raise BadPacket(f"a server that signs says hello first, and this one {Type(frame.type).name.lower()}")
+        return READERS[Type.HELLO](terms.decode(frame.payload) if frame.payload else None)
 
     def _meet(self, frame: Frame) -> None:
         # A server without an identifier of its own serves every client; one that refuses us says itself why.
@@ -96,6 +108,15 @@ class ServerSession(Session):
         self.versions = versions
         self._last_ref = 0
         self._framer.max_size = HELLO_SIZE
+        self._hello: Frame | None = None  # that of a client that has not proved yet that it is here
+
+    def hello(self) -> bytes:
+        """The answer to the hello of a client that signs, that is to the first packet from it.
+
+        Anybody may have recorded that one, so this has our nonce in it and nothing else to be learnt. The session
+        stays fresh until the client has answered.
+        """
+        return self._stamp.frame(Type.HELLO, payloads.hello(HELLO_SIZE, self.nonce))
 
     def welcome(self, keepalive: float | None, max_pending: int) -> bytes:
         """The line is open: what this end takes.
@@ -118,6 +139,8 @@ class ServerSession(Session):
 
         raises: EncodeError  `error.data` cannot be sent, or is too large. A reason that cannot is left out.
         """
+        if self._signer is not None and self._signer.stranger and error.code != Code.PLAINTEXT:
+            error = Refusal(Code.SIGNATURE, "SignatureMismatch", UNKNOWN)
         frame = self._frame(Type.ERROR, payloads.error(ref, error, self.peer_max_size), "data")
         if ref is None:
             self._enter(State.CLOSED)
@@ -126,6 +149,19 @@ class ServerSession(Session):
     def goaway(self) -> bytes:
         """Ask the client to leave when it has a line elsewhere. It is served until then."""
         return self._control(Type.GOAWAY)
+
+    def _open_early(self, frame: Frame, number: int) -> Packet:
+        if not number:
+            if frame.type != Type.HELLO:
+                raise BadPacket(self._misplaced(Type(frame.type)))
+            self._hello = frame
+            return Packet(Type.HELLO)
+        if frame.type != Type.KEEPALIVE:
+            kind = Type(frame.type).name.lower()
+            raise BadPacket(f"a client that signs answers our hello with a keepalive, and this one with a {kind}")
+        hello, self._hello = self._hello, None
+        assert hello is not None
+        return self._open(hello)
 
     def _meet(self, frame: Frame) -> None:
         theirs = _text(frame.identifier)

@@ -171,6 +171,9 @@ def test_a_peer_can_be_printed():
     assert str(Peer("unix:pid=1,uid=0")) == "unix:pid=1,uid=0"
     assert str(Peer(("h", 1), certificate={"x": 1}, subject="CN=a")) == "CN=a at h:1"
     assert str(Peer(("h", 1), certificate={"x": 1}, subject="", sans=("b", "c"))) == "b, c at h:1"
+    assert str(Peer(("h", 1), key_id="2024")) == "key '2024' at h:1"
+    assert str(Peer(("h", 1), key_id=b"\n")) == r"key b'\n' at h:1"
+    assert str(Peer(("h", 1), certificate={"x": 1}, subject="CN=a", key_id="k")) == "CN=a, key 'k' at h:1"
 
 
 def test_a_peer_has_the_common_name_of_its_certificate():

@@ -7,7 +7,7 @@ import random
 import zlib
 
 import pytest
-from dialogues import GOLDEN, MEBIBYTE, NONCE, STAMP, client, framed, in_state, pair, server, take
+from dialogues import GOLDEN, MEBIBYTE, NONCE, STAMP, Signing, client, framed, in_state, pair, server, take
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -154,6 +154,8 @@ def test_a_session_is_one_of_the_two_ends():
     end = End(STAMP)
     with pytest.raises(NotImplementedError):
         end.receive(PACKETS["line_error"])
+    with pytest.raises(NotImplementedError):
+        end._open_early(None, 0)
     end._meet = lambda frame: None
     with pytest.raises(NotImplementedError):
         end.receive(PACKETS["line_error"])
@@ -294,6 +296,34 @@ def test_a_first_packet_that_is_refused_teaches_nothing():
     end.receive(STAMP.frame(Type.HELLO, b"\xa0"))
     assert isinstance(end.error, BadPacket)
     assert end._peer_header is None
+
+
+def test_an_end_that_signs_nothing_knows_no_key():
+    one, other = pair()
+    assert one.sign is other.sign is None
+    assert one.key_id is other.key_id is None
+
+
+def test_both_ends_of_a_line_that_signs_know_its_key():
+    both = Signing()
+    assert (both.client.key_id, both.server.key_id) == ("2024", None)
+    both.until(None)
+    assert (both.client.key_id, both.server.key_id) == ("2024", "2024")
+
+
+def test_a_keepalive_that_is_signed_is_one():
+    both = Signing().until("keepalive")
+    assert take(both.server, both.client.sign(both.client.keepalive())) == [Packet(Type.KEEPALIVE)]
+    assert take(both.client, both.server.sign(both.server.keepalive())) == [Packet(Type.KEEPALIVE)]
+
+
+def test_what_comes_after_a_wrong_signature_is_not_looked_at():
+    both = Signing().until("call")
+    good = [both.client.sign(both.client.cast(number)) for number in range(3)]
+    changed = good[1][:-1] + b"\7"
+    assert [packet.value for packet in both.server.receive(good[0] + changed + good[2])] == [0]
+    assert type(both.server.error) is SignatureMismatch
+    assert both.server.receive(good[1]) == []
 
 
 def test_the_nonce_is_fresh_for_each_session():

@@ -278,3 +278,24 @@ def test_a_short_text_is_an_identifier(text):
 def test_any_other_identifier_is_a_config_error(text, remedy):
     with pytest.raises(ConfigError, match=remedy):
         check_identifier(text)
+
+
+# lines that sign
+
+
+def test_a_keepalive_of_a_line_that_signs_has_a_whole_header():
+    framer = Framer(MAX_SIZE, signed=True)
+    packet = STAMP.keepalive()
+    assert len(packet) == HEADER_SIZE
+    assert packet[:9] == KEEPALIVE
+    assert packet[9:] == STAMP.frame(Type.CALL, b"")[9:]
+    got = [frame for i in range(len(packet)) for frame in framer.feed(packet[i : i + 1])]
+    assert facts(got) == [(Type.KEEPALIVE, False, b"")]
+    assert got[0].header == packet[8:]
+
+
+def test_a_line_that_signs_waits_for_more_than_nine_bytes_of_a_keepalive():
+    framer = Framer(MAX_SIZE, signed=True)
+    assert framer.feed(KEEPALIVE) == []
+    with pytest.raises(BadPacket, match="9 of 96 bytes"):
+        framer.eof()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import re
 
 import pytest
-from dialogues import GOLDEN, golden
+from dialogues import GOLDEN, SIGNED, Signing, golden
 from support import ROOT
 
 from erps_gevent.wire import types
@@ -16,6 +18,7 @@ from erps_gevent.wire.safe import SAFE
 
 TEXT = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 BLOCKS = dict(re.findall(r"```hex (\w+)\n(.*?)```", TEXT, re.DOTALL))
+SIGNED_BLOCKS = dict(re.findall(r"```signed (\w+)\n(.*?)```", TEXT, re.DOTALL))
 
 
 def table(heading):
@@ -24,9 +27,9 @@ def table(heading):
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
 
-def in_bytes(name):
-    text = re.sub(r"#.*", "", BLOCKS[name])
-    return b"".join(in_bytes("header") if word == "…" else bytes.fromhex(word) for word in text.split())
+def in_bytes(name, blocks=BLOCKS):
+    text = re.sub(r"#.*", "", blocks[name])
+    return b"".join(in_bytes("header", blocks) if word == "…" else bytes.fromhex(word) for word in text.split())
 
 
 def test_there_is_an_example_of_each_packet():
@@ -104,3 +107,56 @@ def test_the_tags_are_those_of_the_code():
     listed = {int(tag) for row in table("| tag | Python |") for tag in row[0].split(",")}
     assert listed - {2, 3} == {*types.UNPACK, types.TUPLE, types.SET, types.FROZENSET, types.DICT, types.APPLICATION}
     assert listed - {2, 3} <= SAFE.keys()
+
+
+# Signing, made once more from what the document says, with nothing of the code.
+
+KEYS = re.findall(r"([0-9a-f]{64})  # (.*)", SIGNED_BLOCKS["keys"])
+EXAMPLES = [name for name in SIGNED_BLOCKS if name not in ("keys", "header")]
+
+
+def expanded(extracted, label, *hellos):
+    info = label.encode()
+    if hellos:
+        info += hashlib.sha256(b"".join(hellos)).digest()
+    return hmac.digest(extracted, info + b"\x01", "sha256")
+
+
+def test_the_keys_of_the_signed_example_are_those_that_the_document_describes():
+    secret = bytes(range(32))
+    extracted = hmac.digest(b"erps_gevent signing 1", secret, "sha256")
+    hellos = in_bytes("hello", SIGNED_BLOCKS), in_bytes("server_hello", SIGNED_BLOCKS)
+    assert {label: bytes.fromhex(key) for key, label in KEYS} == {
+        "extracted": extracted,
+        "client hello": expanded(extracted, "client hello"),
+        "server hello": expanded(extracted, "server hello", hellos[0]),
+        "session": expanded(extracted, "session", *hellos),
+    }
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_signature_is_made_as_the_document_describes(name):
+    packet = in_bytes(name, SIGNED_BLOCKS)
+    direction, number = re.search(r"# (client|server) (\d+)", SIGNED_BLOCKS[name]).groups()
+    label = {"hello": "client hello", "server_hello": "server hello"}.get(name, "session")
+    key = bytes.fromhex(next(key for key, of in KEYS if of == label))
+    said = b"".join(
+        ({"client": b"C", "server": b"S"}[direction], int(number).to_bytes(8, "big"), packet[:64], packet[96:])
+    )
+    assert packet[64:96] == hmac.digest(key, said, "sha256")
+
+
+def test_the_bytes_of_the_signed_example_are_those_of_the_code():
+    packets = Signing().until(None).packets
+    assert [name for _, name, _ in SIGNED][: len(EXAMPLES)] == EXAMPLES
+    assert {name: in_bytes(name, SIGNED_BLOCKS).hex() for name in EXAMPLES} == {
+        name: packets[name].hex() for name in EXAMPLES
+    }
+
+
+def test_the_order_of_the_first_signed_packets_is_that_of_the_code():
+    rows = table("| number | client | server |")
+    said = [(row[1] or row[2]).partition(":")[0].partition(",")[0] for row in rows]
+    packets = Signing().until(None).packets
+    assert said == [Type(packets[name][8]).name.lower() for _, name, _ in SIGNED[: len(said)]]
+    assert [int(row[0]) for row in rows] == [0, 0, 1, 1]

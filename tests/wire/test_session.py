@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections import deque
 
 import pytest
-from dialogues import GOLDEN, NONCE, STAMP, client, in_state, pair, server, take
+from dialogues import GOLDEN, NONCE, RING, SERVER_NONCE, STAMP, Signing, client, in_state, pair, server, take
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from packaging.specifiers import SpecifierSet
 
-from erps_gevent.errors import BadPacket, EncodeError, IdentifierMismatch, PacketTooLarge, VersionMismatch
+from erps_gevent.errors import (
+    BadPacket,
+    EncodeError,
+    IdentifierMismatch,
+    PacketTooLarge,
+    SignatureMismatch,
+    VersionMismatch,
+)
 from erps_gevent.wire.dialogue import Role
 from erps_gevent.wire.packet import Stamp, Type
 from erps_gevent.wire.payloads import LEAST_SIZE
-from erps_gevent.wire.refusals import Code, Refusal
+from erps_gevent.wire.refusals import Code, Refusal, error_of, refusal_of
 from erps_gevent.wire.session import ClientSession, ServerSession, State
+from erps_gevent.wire.signing import UNKNOWN, Keyring
 
 
 def meet(version, identifier, to="counter", versions=None):
@@ -211,11 +219,147 @@ def test_a_call_whose_caller_waits_for_ever_says_nothing():
     assert take(other, one.call("x", None)[1])[0].meta is None
 
 
+# lines that sign
+
+
+def test_a_server_that_signs_believes_no_hello_before_it_was_answered():
+    both = Signing().until("server_hello")
+    assert both.server.state is State.FRESH
+    both.until("proof")
+    assert both.server.state is State.FRESH
+    both.until("welcome")
+    assert both.server.state is State.GREETING
+    both.until("call")
+    assert both.client.state is both.server.state is State.OPEN
+
+
+def test_the_hellos_say_who_is_here_and_the_second_one_only_a_nonce():
+    both = Signing(max_size=70_000)
+    [hello] = take(both.server, both.client.sign(both.client.hello()))
+    assert hello == (Type.HELLO, None, None, None)
+    [answer] = take(both.client, both.server.sign(both.server.hello()))
+    assert answer.value == {"abilities": [], "max_size": 4096, "nonce": SERVER_NONCE}
+    [hello] = take(both.server, both.client.sign(both.client.proof()))
+    assert hello.value == {"abilities": [], "max_size": 70_000, "nonce": NONCE}
+    assert both.server.peer_max_size == 70_000
+
+
+def judged(version, identifier, *, proved):
+    """A server of "counter", 1.x, that has had a signed hello, and what it says to that client in the end."""
+    one = ClientSession(Stamp(version, identifier), signing=RING)
+    other = ServerSession(Stamp((0, 0, 0), "counter"), SpecifierSet("~=1.0"), signing=RING)
+    take(other, one.sign(one.hello()))
+    take(one, other.sign(other.hello()))
+    if proved:
+        other.receive(one.sign(one.proof()))
+        [told] = take(one, other.sign(other.refusal(None, refusal_of(other.error))))
+        assert one.state is State.CLOSED
+        return error_of(told.value)
+    assert other.error is None
+    return None
+
+
+@pytest.mark.parametrize(
+    ("version", "identifier", "error"),
+    [((2, 0, 0), "counter", VersionMismatch), ((1, 0, 0), "stranger", IdentifierMismatch)],
+)
+def test_only_who_has_proved_to_be_here_is_told_what_is_served(version, identifier, error):
+    assert judged(version, identifier, proved=False) is None
+    assert type(judged(version, identifier, proved=True)) is error
+
+
+def test_what_a_stranger_is_told_is_always_the_same():
+    for packet in (
+        client().hello(),
+        Signing(Keyring({"1999": bytes(32)})).until("server_hello").packets["hello"],
+        Signing(Keyring({"2024": bytes(32)})).until("server_hello").packets["hello"],
+        GOLDEN["call"],
+        b"GET / HTTP/1.1",
+        b"erps" + (4097).to_bytes(4, "big") + bytes([Type.HELLO]),
+    ):
+        end = server(signing=RING)
+        end.receive(packet)
+        said = end.sign(end.refusal(None, refusal_of(end.error)))
+        stranger = client()
+        stranger.hello()
+        [told] = take(stranger, said)
+        assert told.value == Refusal(Code.SIGNATURE, "SignatureMismatch", UNKNOWN)
+        assert isinstance(error_of(told.value), SignatureMismatch)
+        assert "give both ends signing=Keyring" in UNKNOWN
+
+
+def test_a_stranger_that_should_speak_tls_is_told_so():
+    end = server(signing=RING)
+    refusal = Refusal(Code.PLAINTEXT, "BadPacket", "this port speaks TLS")
+    stranger = client()
+    stranger.hello()
+    assert take(stranger, end.sign(end.refusal(None, refusal)))[0].value == refusal
+
+
+def test_an_error_in_the_place_of_the_servers_hello_is_signed():
+    both = Signing().until("server_hello")
+    assert both.server.receive(b"junk") == []
+    [told] = take(both.client, both.server.sign(both.server.refusal(None, refusal_of(both.server.error))))
+    assert told.value.code == Code.BAD_PACKET
+    assert both.client.state is State.CLOSED
+
+
+def test_an_error_in_the_place_of_the_welcome_is_signed():
+    both = Signing().until("welcome")
+    refusal = Refusal(Code.START, "StartError", "init raised")
+    assert take(both.client, both.server.sign(both.server.refusal(None, refusal)))[0].value == refusal
+
+
+def test_a_server_takes_four_kibibytes_until_the_client_has_proved_to_be_here():
+    both = Signing().until("proof")
+    both.server.receive(b"erps" + (4097).to_bytes(4, "big") + bytes([Type.CALL]))
+    assert isinstance(both.server.error, PacketTooLarge)
+
+
+def test_a_signed_dialogue_begins_with_a_hello():
+    both = Signing()
+    assert both.server.receive(both.client.sign(STAMP.frame(Type.CAST, b"\x82\xf6\x01"))) == []
+    assert isinstance(both.server.error, BadPacket)
+    assert "what the client may send now is hello" in str(both.server.error)
+
+
+def test_a_server_that_signs_begins_with_a_hello():
+    both = Signing().until("server_hello")
+    packet = both.server.sign(STAMP.frame(Type.WELCOME, b""))
+    assert both.client.receive(packet) == []
+    assert isinstance(both.client.error, BadPacket)
+    assert str(both.client.error) == "a server that signs says hello first, and this one welcome"
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xa0"], ids=["none", "an empty map"])
+def test_a_hello_of_a_server_has_the_shape_of_one(payload):
+    both = Signing().until("server_hello")
+    assert both.client.receive(both.server.sign(STAMP.frame(Type.HELLO, payload))) == []
+    assert isinstance(both.client.error, BadPacket)
+
+
+def test_the_hello_of_a_server_is_answered_with_a_keepalive():
+    both = Signing().until("proof")
+    assert both.server.receive(both.client.sign(STAMP.frame(Type.BYE, b""))) == []
+    assert isinstance(both.server.error, BadPacket)
+    assert str(both.server.error) == ("a client that signs answers our hello with a keepalive, and this one with a bye")
+
+
+def test_a_second_hello_has_no_place_in_a_signed_dialogue():
+    both = Signing().until("call")
+    assert both.client.receive(both.server.sign(both.server.hello())) == []
+    assert isinstance(both.client.error, BadPacket)
+    assert both.server.receive(both.client.sign(STAMP.frame(Type.HELLO, b""))) == []
+    assert isinstance(both.server.error, BadPacket)
+
+
 # a long dialogue
 
 
 class Dialogue(RuleBasedStateMachine):
     """A client and a server over two pipes that deliver what they like. The model is a queue of what is on its way."""
+
+    signing = None
 
     @initialize(
         levels=st.tuples(*[st.sampled_from([False, True, 1, 9])] * 2),
@@ -223,9 +367,9 @@ class Dialogue(RuleBasedStateMachine):
         greeted=st.integers(0, 9).map(bool),
     )
     def begin(self, levels, sizes, greeted):
-        self.client = client(compressed=levels[0], max_size=sizes[0])
-        self.server = server(compressed=levels[1], max_size=sizes[1])
-        self.to_server, self.to_client = bytearray(self.client.hello()), bytearray()
+        self.client = client(compressed=levels[0], max_size=sizes[0], signing=self.signing)
+        self.server = server(compressed=levels[1], max_size=sizes[1], signing=self.signing)
+        self.to_server, self.to_client = bytearray(self.greeting()), bytearray()
         self.for_server, self.for_client = deque([(Type.HELLO, None, ...)]), deque()
         self.made = 0
         self.asked = {}  # ref: request, made and not answered yet
@@ -235,6 +379,10 @@ class Dialogue(RuleBasedStateMachine):
             self.welcome()
             self.the_client_reads(4096)
 
+    def greeting(self):
+        """What makes the server judge the client."""
+        return self.client.hello()
+
     def may_ask(self):
         return self.client.state is State.OPEN
 
@@ -242,11 +390,11 @@ class Dialogue(RuleBasedStateMachine):
         return self.server.state in (State.OPEN, State.LEAVING)
 
     def to_the_server(self, packet, *meaning):
-        self.to_server += packet
+        self.to_server += self.client.sign(packet) if self.signing else packet
         self.for_server.append(meaning)
 
     def to_the_client(self, packet, *meaning):
-        self.to_client += packet
+        self.to_client += self.server.sign(packet) if self.signing else packet
         self.for_client.append(meaning)
 
     values = st.one_of(
@@ -388,3 +536,18 @@ def assert_is(packet, expected):
 
 TestDialogue = Dialogue.TestCase
 TestDialogue.settings = settings(max_examples=60, stateful_step_count=60)
+
+
+class SignedDialogue(Dialogue):
+    """The same on a line that signs."""
+
+    signing = RING
+
+    def greeting(self):
+        take(self.server, self.client.sign(self.client.hello()))
+        take(self.client, self.server.sign(self.server.hello()))
+        return self.client.sign(self.client.proof())
+
+
+TestSignedDialogue = SignedDialogue.TestCase
+TestSignedDialogue.settings = settings(max_examples=20, stateful_step_count=40)
