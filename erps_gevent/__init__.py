@@ -41,6 +41,7 @@ from erps_gevent.otp.child_spec import child_spec
 from erps_gevent.otp.dynamic_supervisor import DynamicSupervisor
 from erps_gevent.otp.gen import call, cast, stop
 from erps_gevent.otp.gen_server import GenServer
+from erps_gevent.otp.job import TaskExit, TaskReply, TaskResult
 from erps_gevent.otp.mailbox import alias, cancel_timer, read_timer, receive, send, send_after, unalias
 from erps_gevent.otp.messages import Continue, From, IdleTimeout, Ignore, NoReply, Ok, Reply, Stop, is_remote, reply
 from erps_gevent.otp.names import Via
@@ -65,6 +66,8 @@ from erps_gevent.otp.process import Down, ExitSignal, Pid, whereis
 from erps_gevent.otp.reasons import Shutdown
 from erps_gevent.otp.registry import Registry
 from erps_gevent.otp.supervisor import Supervisor
+from erps_gevent.otp.task import Task
+from erps_gevent.otp.task_supervisor import TaskSupervisor
 from erps_gevent.otp.words import HIBERNATE, KILL, KILLED, NOPROC, NORMAL, RESTARTING, SHUTDOWN, TIMEOUT
 from erps_gevent.server import Server, disconnect, push
 from erps_gevent.transport.address import Peer
@@ -131,6 +134,11 @@ __all__ = [
     "StartIgnored",
     "Stop",
     "Supervisor",
+    "Task",
+    "TaskExit",
+    "TaskReply",
+    "TaskResult",
+    "TaskSupervisor",
     "TaskTimeout",
     "Tcp",
     "Tls",

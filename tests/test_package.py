@@ -72,6 +72,11 @@ def test_the_command_is_installed(installed):
     assert (command.name, command.value) == ("erps", "erps_gevent.cli:main")
 
 
+def test_the_plugin_of_pytest_is_installed(installed):
+    (plugin,) = installed.entry_points.select(group="pytest11")
+    assert (plugin.name, plugin.value) == ("erps_gevent", "erps_gevent.testing")
+
+
 def test_importing_the_package_patches_nothing():
     program = "import erps_gevent, gevent.monkey as m; print(sorted(m.saved))"
     assert run_python("-c", program).stdout.strip() == "[]"

@@ -41,9 +41,9 @@ def exit_error(reason: Any, request: Any, what: str = "the server ended before i
     return error
 
 
-def dead_end(pid: Pid, request: Any = None) -> CallExit:
-    """What replaces gevent's LoopExit: the main greenlet waits for `pid`, and nothing is left that could wake it."""
-    text = f"{pid!r} will never answer: this thread has no greenlet, timer or socket left that could let it go on"
+def dead_end(who: object, request: Any = None) -> CallExit:
+    """What replaces gevent's LoopExit: the main greenlet waits for `who`, and nothing is left that could wake it."""
+    text = f"{who!r} will never answer: this thread has no greenlet, timer or socket left that could let it go on"
     return CallExit(text, reason="deadlock", request=request, sent=True)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from erps_gevent.errors import AlreadyRegistered, ConfigError, ErrorReply, NotFound
+from erps_gevent.errors import AlreadyRegistered, AlreadyStarted, ConfigError, ErrorReply, NotFound, StartError
 from erps_gevent.otp import behaviour, names
 from erps_gevent.otp.behaviour import Option
 from erps_gevent.otp.child_spec import child_spec_of
@@ -34,6 +34,7 @@ def _listeners(name: str, value: Any) -> tuple[str | Pid, ...]:
 
 
 _OPTIONS = {
+    "name": Option(None, lambda _, value: None if value is None else names.check_name(value)),
     "keys": Option(None, behaviour.one_of("unique", "duplicate")),
     "listeners": Option((), _listeners),
     "sharded": Option(False, behaviour.flag),
@@ -60,6 +61,8 @@ class Registry(GenServer):
     be linked, and has its entries all the same.
     """
 
+    START_OPTIONS = {option: check for option, check in GenServer.START_OPTIONS.items() if option != "name"}
+
     @classmethod
     def child_spec(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As for every GenServer, but the id is the name, so that several registries can be children of one supervisor.
@@ -71,14 +74,28 @@ class Registry(GenServer):
     @classmethod
     def _start(cls, args: tuple[Any, ...], kwargs: dict[str, Any], parent: Process | None) -> Pid:
         given, rest = behaviour.split(kwargs, _OPTIONS)
-        return super()._start(args, {**rest, **behaviour.checked(given, _OPTIONS, f"{cls.__name__}.start")}, parent)
+        options = behaviour.checked(given, _OPTIONS, f"{cls.__name__}.start")
+        try:
+            return super()._start(args, {**rest, **options}, parent)
+        except StartError as error:
+            if isinstance(error.reason, AlreadyStarted | ConfigError):
+                raise error.reason from None  # of the name
+            raise
 
     def init(  # type: ignore[override]  # every behaviour has arguments of its own
-        self, *, keys: str, listeners: tuple[str | Pid, ...] = (), sharded: bool = False
+        self,
+        *,
+        keys: str,
+        name: str | names.Via | None = None,
+        listeners: tuple[str | Pid, ...] = (),
+        sharded: bool = False,
     ) -> Any:
         # The end of a process that has entries is not the registry's.
         self.trap_exit = True
         Table(self._process, keys == "unique", sharded, listeners).open()
+        # Last, so that a registry whose name is found can be used.
+        if name is not None:
+            self._process.register(name)
 
     def handle_call(self, request: Any, from_: From) -> Any:
         raise ErrorReply("unknown_request", "a Registry answers no calls; use its functions, such as Registry.lookup")

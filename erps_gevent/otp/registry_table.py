@@ -85,10 +85,14 @@ class Table:
         self.unique = unique
         self.sharded = sharded
         self.listeners = listeners
-        self.label: Any = owner.name or owner.pid
         self.shards: dict[Pid | None, Shard] = {}
         self.members: dict[Process, Member] = {}
         self.locks: weakref.WeakValueDictionary[Any, RLock] = weakref.WeakValueDictionary()
+
+    @property
+    def label(self) -> Any:
+        """What the registry is called: its name, or its pid if it has none."""
+        return self.owner.name or self.owner.pid
 
     def open(self) -> None:
         names.add_registrar(self.owner.pid, self)

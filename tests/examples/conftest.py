@@ -17,6 +17,7 @@ import pytest
 from support import ROOT, child_environ
 
 PROGRAMS = {"python": [sys.executable], "erps": [sys.executable, "-m", "erps_gevent.cli"]}
+MAIN = ("server.py", "run_tests.py")  # the script whose docstring says how to run the example
 DOCUMENTED_PORT = "4747"
 
 
@@ -31,9 +32,13 @@ class Example:
 
     def __init__(self, name: str, place: Path, port: int, close: ExitStack) -> None:
         self.place = place / name
-        shutil.copytree(ROOT / "examples" / name, self.place, ignore=shutil.ignore_patterns("__pycache__", "certs"))
-        self.commands = commands(self.place / "server.py")
-        assert commands(self.place / "client.py")[0] in self.commands
+        shutil.copytree(
+            ROOT / "examples" / name, self.place, ignore=shutil.ignore_patterns("__pycache__", ".pytest_cache", "certs")
+        )
+        main = next(script for script in MAIN if (self.place / script).exists())
+        self.commands = commands(self.place / main)
+        if main == "server.py":
+            assert commands(self.place / "client.py")[0] in self.commands
         self.close = close
         for script in self.place.glob("*.py"):
             script.write_text(script.read_text(encoding="utf-8").replace(DOCUMENTED_PORT, str(port)), encoding="utf-8")

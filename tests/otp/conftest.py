@@ -1,17 +1,57 @@
-"""What the tests of the registry share: registries named "rooms", and processes that have entries in them."""
+"""Fixtures of the tests of supervisors and registries."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import pytest
 from gevent.event import Event
-from otp.kernel import ended, idle, spawn
+from otp.kernel import Log, ended, idle, spawn
+from otp.trees import drop
 
+from erps_gevent.otp.dynamic_supervisor import DynamicSupervisor
 from erps_gevent.otp.primitives import kill
+from erps_gevent.otp.process import Pid
 from erps_gevent.otp.registry import Registry
+from erps_gevent.otp.supervisor import Supervisor
 from erps_gevent.otp.words import KILLED
 
 
-def in_registry(keys, **options):
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+@pytest.fixture
+def supervise() -> Iterator[Callable[..., Pid]]:
+    """Start a Supervisor of these children, one_for_one if nothing else is said; it ends with the test."""
+    started: list[Pid] = []
+
+    def start(*children: Any, **options: Any) -> Pid:
+        started.append(Supervisor.start_link(children, **{"strategy": "one_for_one", **options}))
+        return started[-1]
+
+    yield start
+    for pid in started:
+        drop(pid)
+
+
+@pytest.fixture
+def dynamic() -> Iterator[Callable[..., Pid]]:
+    """Start a DynamicSupervisor; it ends with the test."""
+    started: list[Pid] = []
+
+    def start(**options: Any) -> Pid:
+        started.append(DynamicSupervisor.start_link(**options))
+        return started[-1]
+
+    yield start
+    for pid in started:
+        drop(pid)
+
+
+def in_registry(keys: str, **options: Any) -> Iterator[Pid]:
     pid = Registry.start(keys=keys, name="rooms", **options)
     yield pid
     kill(pid)

@@ -119,6 +119,16 @@ def test_start_does_not_link():
     assert as_process(starter) == ({}, None)
 
 
+@pytest.mark.parametrize(("forward", "callers"), [(True, 1), (False, 0)])
+def test_a_server_knows_its_callers_if_it_is_to(forward, callers):
+    def starter(process):
+        pid = Probe.start(forward_callers=forward)
+        stop(pid)
+        return pid.process.callers == (process.pid,) * callers
+
+    assert as_process(starter)
+
+
 def test_start_link_from_a_greenlet_that_is_no_process_has_nobody_to_link_to():
     pid = Probe.start_link()
     assert pid.process.links == {}
@@ -227,7 +237,7 @@ def test_trap_exit_is_a_switch_of_the_process(server, log):
     assert server.call(lambda self, _: Reply(self.trap_exit)) is False
     server.call(lambda self, _: Reply(setattr(self, "trap_exit", True)))
     assert server.process.trap_exit is True
-    exit_(server, "why")
+    gevent.spawn(exit_, server, "why").join()
     assert server.call("lives") == "lives"
     assert log[0] == ("info", ExitSignal(None, "why"))
 

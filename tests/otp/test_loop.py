@@ -706,12 +706,12 @@ def test_a_signal_of_anybody_else_is_a_message_to_a_trapping_server(log):
     pid = Probe.start(log, lambda self: setattr(self, "trap_exit", True))
     other = spawn(idle)
     other.link(pid.process)
-    exit_(pid, "from main")
+    gevent.spawn(exit_, pid, "from a greenlet").join()
     other.die("partner")
     ended(other)
     assert pid.call("lives") == "lives"
     assert log == [
-        ("info", ExitSignal(None, "from main")),
+        ("info", ExitSignal(None, "from a greenlet")),
         ("info", ExitSignal(other.pid, "partner")),
         ("call", "lives"),
     ]

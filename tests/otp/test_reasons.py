@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from erps_gevent.otp.reasons import Shutdown, brief, from_plain, is_quiet, kind_and_message, to_plain
+from erps_gevent.otp.reasons import Shutdown, brief, cause_of, from_plain, is_quiet, kind_and_message, to_plain
 from erps_gevent.otp.words import KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, TIMEOUT
 
 WORDS = [NORMAL, SHUTDOWN, KILL, KILLED, NOPROC, TIMEOUT]
@@ -53,3 +53,12 @@ def test_what_goes_into_a_log_is_cut():
     assert brief(("small", 1)) == "('small', 1)"
     assert len(brief(b"x" * 1_000_000)) < 1000
     assert len(brief(dict.fromkeys(range(1000), "x" * 1000))) < 10_000
+
+
+def test_the_cause_of_a_reason_is_the_exception_in_it():
+    error = ValueError("deep")
+    inner = Shutdown(("failed_to_start_child", "leaf", error))
+    assert cause_of(error) is error
+    assert cause_of(Shutdown(("failed_to_start_child", "tree", inner))) is error
+    for reason in (NORMAL, "crash", Shutdown("x"), Shutdown(("failed_to_start_child", "leaf", "crash"))):
+        assert cause_of(reason) is None

@@ -12,9 +12,11 @@ from otp.kernel import Probe, as_process, ended, spawn
 
 from erps_gevent.errors import (
     AlreadyRegistered,
+    AlreadyStarted,
     ConfigError,
     ErrorReply,
     NotFound,
+    StartError,
 )
 from erps_gevent.otp.gen import call, cast, stop
 from erps_gevent.otp.gen_server import GenServer
@@ -241,6 +243,37 @@ def test_bad_options_are_refused_in_the_caller(options, error, text):
         Registry.start(name="rooms", **options)
     assert text in str(caught.value)
     assert whereis("rooms") is None
+
+
+@pytest.mark.parametrize("name", ["", b"bytes", 7])
+def test_a_bad_name_is_refused_in_the_caller(name):
+    with pytest.raises(ConfigError, match="a non-empty str or a Via") as caught:
+        Registry.start(keys="unique", name=name)
+    assert repr(name) in str(caught.value)
+
+
+def test_a_name_that_is_taken_or_cannot_be_is_told_as_for_every_process(either):
+    with pytest.raises(AlreadyStarted, match="'rooms' belongs to") as taken:
+        Registry.start(keys="unique", name="rooms")
+    assert taken.value.pid is either
+    with pytest.raises(ConfigError, match="there is no registry 'nowhere'"):
+        Registry.start(keys="unique", name=Via("nowhere", "rooms"))
+    with pytest.raises(StartError):
+        Broken.start(keys="unique")
+
+
+class Broken(Registry):
+    def init(self, **options):
+        raise ValueError("boom")
+
+
+def test_a_registry_whose_name_is_found_can_be_used():
+    """Whoever starts it if it is not there, and finds that somebody else just does."""
+    starting = gevent.spawn(Registry.start, keys="unique", name="rooms")
+    while whereis("rooms") is None:
+        gevent.sleep(0)
+    assert Registry.count("rooms") == 0
+    stop(starting.get())
 
 
 def test_a_child_spec_has_the_name_for_its_id():

@@ -9,6 +9,7 @@ from otp.kernel import Native, Probe, as_process, ended, spawn
 
 from erps_gevent.errors import AlreadyRegistered, AlreadyStarted, ConfigError, NotFound
 from erps_gevent.otp import universe
+from erps_gevent.otp.dynamic_supervisor import DynamicSupervisor
 from erps_gevent.otp.gen import call, stop
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.messages import Reply
@@ -16,7 +17,7 @@ from erps_gevent.otp.names import Via
 from erps_gevent.otp.primitives import current, info, is_alive, kill, monitor, register, unregister
 from erps_gevent.otp.process import Down, whereis
 from erps_gevent.otp.registry import Registry
-from erps_gevent.otp.words import NORMAL
+from erps_gevent.otp.words import NORMAL, RESTARTING
 
 
 class Where(GenServer):
@@ -349,3 +350,66 @@ def test_the_start_of_a_process_that_fails_frees_its_name_in_the_universe_of_the
                 Probe.start(None, lambda _: Event().wait(), name=name, timeout=0.001)
             assert whereis(name) is None
             assert Registry.count("rooms") == 0
+
+
+# Supervisors.
+
+
+def restarted(supervisor, pid):
+    """Kill the only child, and return the pid of the next one."""
+    kill(pid)
+    ended(pid)
+    while (again := child_of(supervisor)) in (pid, RESTARTING):
+        gevent.sleep(0)
+    return again
+
+
+def child_of(supervisor):
+    ((_, pid, _, _),) = DynamicSupervisor.which_children(supervisor)
+    return pid
+
+
+@pytest.mark.parametrize("opted", [True, False])
+def test_universe_dynamic_supervisor(dynamic, opted):
+    """Cases 195 and 198, MV dynamic_supervisor/basic_test: the caller's universe, not the supervisor's, also after a
+    restart that happens when the caller is gone."""
+    supervisor = dynamic(forward_callers=True)
+    spec = (Opted if opted else Where).child_spec()
+    with universe.fresh() as link:
+        pid = DynamicSupervisor.start_child(supervisor, spec)
+        theirs = universe.current()
+    assert theirs is not universe.current()
+    assert call(pid, "where") is (theirs if opted else pid)
+    again = restarted(supervisor, pid)
+    assert call(again, "where") is (theirs if opted else again)
+    assert info(supervisor)["callers"] == [current()]
+    assert info(again)["callers"] == ([supervisor, *link] if opted else [])
+
+
+@pytest.mark.parametrize("opted", [True, False])
+def test_universe_supervisor(supervise, opted):
+    """Cases 196 and 198, MV supervisor/basic_test: a static tree is in the universe of its starter, where opted in."""
+    with universe.fresh():
+        supervisor = supervise(Opted.child_spec(), forward_callers=opted)
+        theirs = universe.current()
+    pid = child_of(supervisor)
+    expected = theirs if opted else supervisor
+    assert call(pid, "where") is expected
+    again = restarted(supervisor, pid)
+    assert call(again, "where") is expected
+
+
+def test_children_of_one_supervisor_have_the_same_name_in_two_universes(dynamic, rooms):
+    """What both are for: names that the tests share, under a supervisor that they share; also after a restart."""
+    supervisor = dynamic()
+    name = Via("rooms", "lobby")
+    here = DynamicSupervisor.start_child(supervisor, Opted.child_spec(name=name))
+    with universe.fresh():
+        there = DynamicSupervisor.start_child(supervisor, Opted.child_spec(name=name))
+        assert whereis(name) is there
+        kill(there)
+        ended(there)
+        while whereis(name) is None:
+            gevent.sleep(0)
+        assert whereis(name) not in (here, there)
+    assert whereis(name) is here
