@@ -361,6 +361,26 @@ def test_a_late_death_of_a_caller_whose_line_is_gone_is_harmless(line, server):
     assert line.connection.outbox.size == 0
 
 
+def test_a_reply_is_there_as_soon_as_it_comes(line, server):
+    """Nobody looks from time to time: some turns of the loop are enough, and no clock has to pass."""
+    caller = line.asks()
+    server.say(server.session.reply(server.hear(Type.CALL).ref, "gone"))
+    turn(10)
+    assert caller.value == "gone"
+
+
+def test_garbage_on_an_open_line_ends_it_and_every_caller_is_told(line, server):
+    callers = [line.asks(), line.asks()]
+    server.hear(Type.CALL)
+    server.say(b"HTTP/1.1 400 Bad Request")
+    for caller in callers:
+        with pytest.raises(Disconnected, match="a packet starts with") as caught:
+            caller.get(timeout=PATIENCE)
+        assert caught.value.sent is True
+        assert isinstance(caught.value.__cause__, BadPacket)
+    assert isinstance(line.reader.get(timeout=PATIENCE), BadPacket)
+
+
 # The keepalive.
 
 

@@ -296,3 +296,22 @@ def test_an_option_of_the_daemon_is_no_class_keyword(name):
     """A class does not listen: what is about listening is said where it is done."""
     with pytest.raises(TypeError, match=f"class Stated has no option '{name}'"):
         stated("server", **{name: 1})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["base_packet", "decode_opts", "encode_opts", "hmac_key", "reply_cache", "reply_ttl", "sign_with", "tls_opts"],
+)
+@pytest.mark.parametrize("who", FACES)
+def test_what_is_no_option_does_not_become_one_by_being_given(who, name):
+    """Erps takes these, or lets them into its state, and most have no effect."""
+    with pytest.raises(TypeError, match=f"class Stated has no option '{name}'"):
+        stated(who, **{name: 1})
+    with pytest.raises(TypeError, match=name):
+        started(who, stated(who), **{name: 1})
+
+
+@pytest.mark.parametrize("name", ["server_options", "timeout", "verification"])
+def test_what_is_no_option_of_the_daemon_is_refused(name):
+    with pytest.raises(TypeError, match=name):
+        started("server", erps.Server, **{name: 1})

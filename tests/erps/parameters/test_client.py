@@ -11,9 +11,7 @@ from ends import Scripted, got
 from faces import PATIENCE
 
 import erps_gevent as erps
-from erps_gevent.transport.address import Peer
 from erps_gevent.transport.sockets import listen
-from erps_gevent.transport.tcp import Stream
 from erps_gevent.wire.packet import KEEPALIVE, Framer, Stamp, Type
 from erps_gevent.wire.session import ServerSession
 
@@ -56,22 +54,22 @@ class Ear(Scripted):
 @pytest.fixture
 def heard(plain_house):
     """Connects a client of this class, and returns it with the end that hears what it says."""
-    sockets = []
+    open_ = []
 
     def connect(cls, **options):
         listener = listen(("127.0.0.1", 0))
         listener.settimeout(PATIENCE)
-        sockets.append(listener)
+        open_.append(listener)
         client = plain_house.client(listener.getsockname(), cls=cls, **options)
         client.connect()
-        sock, _ = listener.accept()
-        sockets.append(sock)
-        return client, Ear(Stream(sock, Peer("client")), cls.class_options.get("identifier", ""))
+        stream = erps.Tcp().accept(*listener.accept(), PATIENCE)
+        open_.append(stream)
+        return client, Ear(stream, cls.class_options.get("identifier", ""))
 
     yield connect
     # Before the clients, whose bye nobody would read.
-    for sock in sockets:
-        sock.close()
+    for end in open_:
+        end.close()
 
 
 class ClientVersion(erps.Client, version="0.1.3"):

@@ -14,6 +14,7 @@ from faces import Notes, ended
 
 import erps_gevent as erps
 from erps_gevent.transport.address import Peer
+from erps_gevent.transport.sockets import plain
 from erps_gevent.transport.tcp import Stream
 from erps_gevent.wire.packet import Stamp, Type
 from erps_gevent.wire.refusals import Code
@@ -48,15 +49,20 @@ class ServerUnSafe(Pinged, safe=False):
 def say_hello(plain_house):
     """Connects to a daemon of this class with a hello under these names."""
 
+    streams = []
+
     def connect(server, version=(0, 0, 0), identifier=""):
         notes = Notes()
         sock = plain_house.raw(plain_house.daemon(server, notes))
         stamp = Stamp(version, identifier)
-        client = Scripted(Stream(sock, Peer("server")), ClientSession(stamp))
+        client = Scripted(Stream(plain(sock), Peer("server")), ClientSession(stamp))
+        streams.append(client.stream)
         client.say(client.session.hello())
         return SimpleNamespace(client=client, notes=notes, stamp=stamp)
 
-    return connect
+    yield connect
+    for stream in streams:
+        stream.close()
 
 
 def let_in(line):
