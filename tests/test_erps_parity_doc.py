@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 
 import pytest
 from support import ROOT
@@ -17,6 +18,7 @@ ROWS = ROW.findall((ROOT / "docs" / "erps-parity.md").read_text())
 CELLS = {name: [cell.strip() for cell in cells.split(" | ")] for name, cells in ROWS}
 
 
+@cache
 def named_in(path):
     """The tests of a file: `test_it`, `TestThem::test_it`."""
     names = set()
