@@ -36,7 +36,7 @@ from erps_gevent.errors import (
     VersionMismatch,
 )
 from erps_gevent.live_servers import LiveServer
-from erps_gevent.otp import universe
+from erps_gevent.otp import sys, universe
 from erps_gevent.otp.child_spec import child_spec
 from erps_gevent.otp.dynamic_supervisor import DynamicSupervisor
 from erps_gevent.otp.gen import call, cast, stop
@@ -65,6 +65,7 @@ from erps_gevent.otp.primitives import (
 from erps_gevent.otp.process import Down, ExitSignal, Pid, whereis
 from erps_gevent.otp.reasons import Shutdown
 from erps_gevent.otp.registry import Registry
+from erps_gevent.otp.requests import RequestId, receive_response, send_request, wait_response
 from erps_gevent.otp.supervisor import Supervisor
 from erps_gevent.otp.task import Task
 from erps_gevent.otp.task_supervisor import TaskSupervisor
@@ -126,6 +127,7 @@ __all__ = [
     "ProtocolError",
     "Registry",
     "Reply",
+    "RequestId",
     "Server",
     "ServerExit",
     "Shutdown",
@@ -163,19 +165,23 @@ __all__ = [
     "push",
     "read_timer",
     "receive",
+    "receive_response",
     "register",
     "register_type",
     "reply",
     "send",
     "send_after",
+    "send_request",
     "spawn",
     "spawn_link",
     "spawn_monitor",
     "stop",
+    "sys",
     "trap_exit",
     "unalias",
     "universe",
     "unlink",
     "unregister",
+    "wait_response",
     "whereis",
 ]

@@ -11,9 +11,11 @@ can close itself:
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import gevent
+from gevent.hub import get_hub
 
 from erps_gevent import options
 from erps_gevent.errors import ConfigError
@@ -42,7 +44,10 @@ class Client(GenServer):
     """
 
     OPTIONS: ClassVar[dict[str, Option]] = options.CLIENT
-    START_OPTIONS: ClassVar[dict[str, Option]] = {name: GenServer.START_OPTIONS[name] for name in ("name", "timeout")}
+    OWN_ATTRIBUTES: ClassVar[frozenset[str]] = GenServer.OWN_ATTRIBUTES | {"_lifeline"}
+    START_OPTIONS: ClassVar[dict[str, Option]] = {
+        name: GenServer.START_OPTIONS[name] for name in ("name", "timeout", "hibernate_after")
+    }
     class_options: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, address: Any, *args: Any, transport: Any = None, **kwargs: Any) -> None:
@@ -186,16 +191,23 @@ class Client(GenServer):
         return child_spec_of(id_, cls.start_link, (address, *args), kwargs, chosen)
 
     @classmethod
-    def _start(cls, args: tuple[Any, ...], kwargs: dict[str, Any], parent: Process | None) -> Pid:
+    def _start(
+        cls,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        parent: Process | None,
+        prepare: Callable[[Process], object] | None = None,
+    ) -> Pid:
         given, rest = behaviour.split(kwargs, cls.START_OPTIONS)
         checked = behaviour.checked(given, cls.START_OPTIONS, f"{cls.__name__}.start")
         client = cls(*args, **rest)
         lifeline = client._lifeline
         hub = lifeline.choose_hub()
-        if parent is not None and parent.hub is not hub:
-            raise ConfigError('hub="thread" cannot be linked to a process of another hub; use hub="here", or start()')
+        if (parent is not None and parent.hub is not hub) or (prepare is not None and hub is not get_hub()):
+            text = "cannot be linked to, or monitored by, a process of another hub"
+            raise ConfigError(f'hub="thread" {text}; use hub="here", or start()')
         try:
-            lifeline.run(lifeline.begin, parent, checked.get("name"), checked.get("timeout"), client)
+            lifeline.run(lifeline.begin, parent, checked, client, prepare)
         except BaseException:
             # Somebody may wait for it already, by its name; there is not to be a second attempt.
             lifeline.closed = True

@@ -9,6 +9,7 @@ from erps_gevent.errors import Exit
 from erps_gevent.otp.gen_server import GenServer, Loop
 from erps_gevent.otp.messages import Event
 from erps_gevent.otp.process import Process
+from erps_gevent.otp.reasons import brief
 from erps_gevent.otp.words import NORMAL
 from erps_gevent.transport.address import Peer
 
@@ -19,6 +20,9 @@ class Connected(Event):
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
+
+    def __repr__(self) -> str:
+        return f"connected to {self.peer}"
 
     def deliver(self, server: Any) -> Any:
         return server.handle_connect(self.peer)
@@ -31,6 +35,9 @@ class Lost(Event):
     def __init__(self, error: Exception) -> None:
         self.error = error
 
+    def __repr__(self) -> str:
+        return f"lost {brief(self.error)}"
+
     def deliver(self, server: Any) -> Any:
         return server.handle_disconnect(self.error)
 
@@ -41,6 +48,9 @@ class Pushed(Event):
 
     def __init__(self, message: Any) -> None:
         self.message = message
+
+    def __repr__(self) -> str:
+        return f"push {brief(self.message)}"
 
     def deliver(self, server: Any) -> Any:
         server._lifeline.pushes_waiting -= 1

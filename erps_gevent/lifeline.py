@@ -7,8 +7,9 @@ forgotten client can close itself.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import gevent
@@ -93,9 +94,15 @@ class Lifeline:
             return self.hub
 
     def begin(
-        self, parent: Process | None = None, name: str | None = None, timeout: float | None = None, owner: Any = None
+        self,
+        parent: Process | None = None,
+        options: Mapping[str, Any] = MappingProxyType({}),
+        owner: Any = None,
+        prepare: Callable[[Process], object] | None = None,
     ) -> Healer:
         """Start the process, and then the dialling; once. Parks until init has returned.
+
+        options, prepare: as for GenServer.start, and its _start.
 
         raises: StartError, StartIgnored, AlreadyStarted  as GenServer.start.
                 Disconnected  the client is closed.
@@ -112,8 +119,12 @@ class Lifeline:
                 raise Disconnected(CLOSED, reason="closed")
             self.process = Process(Inbox(), self.label, parent)
             self.process.callers = self.callers
-            ClientLoop(self.process, client, *self.init, owner).start(name, timeout)
+            loop = ClientLoop(self.process, client, *self.init, owner)
             del client
+            loop.hibernate_after = options.get("hibernate_after")
+            if prepare is not None:
+                prepare(self.process)
+            loop.start(options.get("name"), options.get("timeout"))
             self.healer = Healer(
                 f"{self.label} of {self.target}",
                 self.dial,

@@ -45,6 +45,7 @@ class Server(GenServer):
     """
 
     OPTIONS: ClassVar[dict[str, Option]] = options.SERVER
+    OWN_ATTRIBUTES: ClassVar[frozenset[str]] = GenServer.OWN_ATTRIBUTES | {"_connection"}
     class_options: ClassVar[dict[str, Any]] = {}
     _connection: ServerConnection | None = None
 
