@@ -74,6 +74,7 @@ from erps_gevent.server import Server, disconnect, push
 from erps_gevent.transport.address import Peer
 from erps_gevent.transport.tcp import Tcp
 from erps_gevent.transport.tls import OneWayTls, Tls
+from erps_gevent.wire.etf_types import Atom, Bitstring, ImproperList, OpaqueTerm, binary
 from erps_gevent.wire.signing import Keyring
 from erps_gevent.wire.terms import register_type
 
@@ -90,8 +91,10 @@ __all__ = [
     "TIMEOUT",
     "AlreadyRegistered",
     "AlreadyStarted",
+    "Atom",
     "BadPacket",
     "BadReturn",
+    "Bitstring",
     "CallExit",
     "CallTimeout",
     "CallingSelf",
@@ -112,6 +115,7 @@ __all__ = [
     "IdentifierMismatch",
     "IdleTimeout",
     "Ignore",
+    "ImproperList",
     "Keyring",
     "LiveServer",
     "MaxChildren",
@@ -120,6 +124,7 @@ __all__ = [
     "NotFound",
     "Ok",
     "OneWayTls",
+    "OpaqueTerm",
     "Overloaded",
     "PacketTooLarge",
     "Peer",
@@ -148,6 +153,7 @@ __all__ = [
     "VersionMismatch",
     "Via",
     "alias",
+    "binary",
     "call",
     "cancel_timer",
     "cast",

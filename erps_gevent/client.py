@@ -55,6 +55,7 @@ class Client(GenServer):
         chosen = {name: option.default for name, option in self.OPTIONS.items()}
         chosen.update(self.class_options)
         chosen.update(behaviour.checked(given, self.OPTIONS, type(self).__name__))
+        options.check_together(chosen, type(self).__name__)
         behaviour.bind(type(self), args, arguments, ["transport", *self.OPTIONS])
         target = parse_address(address)
         checked = check_transport(transport, target)

@@ -14,6 +14,7 @@ from gevent.hub import Hub, get_hub
 
 from erps_gevent import daemon_process, options
 from erps_gevent.acceptor import Acceptor
+from erps_gevent.dialects import DIALECTS
 from erps_gevent.errors import ConfigError
 from erps_gevent.lines import Lines
 from erps_gevent.live_servers import LiveServer, broadcast, servers_of
@@ -24,7 +25,6 @@ from erps_gevent.otp.names import Via
 from erps_gevent.otp.process import Pid, Process
 from erps_gevent.server import Server, chosen_options, start_on, start_under
 from erps_gevent.server_connection import ServerConnection
-from erps_gevent.wire import terms
 
 T = TypeVar("T")
 
@@ -72,6 +72,7 @@ class Daemon(Acceptor):
         if own["shutdown"] is None:
             own["shutdown"] = self.stop_timeout + daemon_process.END_TIME
         self.options = {**chosen_options(server, given), **own}
+        options.check_together(self.options, f"Daemon of {server.__name__}")
         behaviour.bind(server, args, arguments, ["transport", "backlog", "spawn", *self.OPTIONS, *server.OPTIONS])
         self.server_class = server
         self._init = args, arguments
@@ -245,7 +246,7 @@ class Daemon(Acceptor):
         raises: EncodeError  it cannot be sent; no client got it.
         switch: does not park: a client that does not read, or takes only smaller messages, is left out and logged.
         """
-        terms.encode(message, "message")
+        DIALECTS[self.options["codec"]].encode(message, "message")
         return self._in_hub(broadcast, self._lines, message)
 
     def info(self) -> dict[str, Any]:

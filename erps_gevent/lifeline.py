@@ -20,6 +20,7 @@ from gevent.monkey import get_original, is_module_patched
 
 from erps_gevent.client_connection import ClientConnection
 from erps_gevent.client_loop import ClientLoop, Connected, Lost, Pushed
+from erps_gevent.dialects import DIALECTS
 from erps_gevent.errors import CallExit, CallingSelf, Disconnected, Overloaded
 from erps_gevent.healing import Healer, State
 from erps_gevent.otp import behaviour, bridge
@@ -30,7 +31,6 @@ from erps_gevent.otp.messages import Event, StopRequest
 from erps_gevent.otp.process import Pid, Process, current
 from erps_gevent.otp.words import NORMAL
 from erps_gevent.wire.packet import Stamp
-from erps_gevent.wire.session import ClientSession
 
 T = TypeVar("T")
 
@@ -231,14 +231,15 @@ class Lifeline:
         timeout = chosen["connect_timeout"]
         deadline = None if timeout is None else monotonic() + timeout
         stream = self.transport.connect(self.target, timeout, dead_after=chosen["dead_after"])
-        session = ClientSession(
+        dialect = DIALECTS[chosen["codec"]]
+        session = dialect.client_session(
             self.stamp,
             max_size=chosen["max_size"],
             compressed=chosen["compressed"],
             safe=chosen["safe"],
             signing=chosen["signing"],
         )
-        line = ClientConnection(
+        line = dialect.client_connection(
             stream,
             session,
             chosen["send_timeout"],
@@ -246,6 +247,7 @@ class Lifeline:
             self.pushed,
             healer.moving,
             self.keep_up,
+            **dialect.own(chosen),
         )
         try:
             line.greet(deadline)

@@ -20,6 +20,7 @@ import gevent
 from gevent.event import Event
 from gevent.pool import Pool, PoolFull
 
+from erps_gevent.dialects import DIALECTS
 from erps_gevent.errors import ErpsError, Overloaded, ProtocolError
 from erps_gevent.otp.messages import StopRequest
 from erps_gevent.otp.process import Process
@@ -30,7 +31,6 @@ from erps_gevent.transport.tcp import Stream, Transport
 from erps_gevent.transport.tls_stream import PlaintextPeer
 from erps_gevent.wire.packet import Stamp
 from erps_gevent.wire.refusals import Code, Refusal
-from erps_gevent.wire.session import ServerSession
 
 logger = logging.getLogger("erps_gevent")
 
@@ -118,7 +118,8 @@ class Lines:
 
     def _connection(self, stream: Stream) -> ServerConnection:
         chosen = self._options
-        session = ServerSession(
+        dialect = DIALECTS[chosen["codec"]]
+        session = dialect.server_session(
             self._stamp,
             chosen["versions"],
             max_size=chosen["max_size"],
@@ -126,7 +127,9 @@ class Lines:
             safe=chosen["safe"],
             signing=chosen["signing"],
         )
-        return ServerConnection(stream, session, chosen["send_timeout"], chosen["max_pending"])
+        return dialect.server_connection(
+            stream, session, chosen["send_timeout"], chosen["max_pending"], **dialect.own(chosen)
+        )
 
     def _reject(
         self, connection: ServerConnection, error: ErpsError, peer: object, refusal: Refusal | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from packaging.specifiers import SpecifierSet
@@ -73,8 +74,9 @@ BOTH = {
     "identifier": Option("", _identifier),
     "safe": Option(True, flag),
     "compressed": Option(False, _compressed),
-    "codec": Option("cbor", one_of("cbor")),
+    "codec": Option("cbor", one_of("cbor", "etf")),
     "signing": Option(None, _signing),
+    "pacing": Option(0.15, number(0)),
     "max_size": Option(16 * MEBIBYTE, count(LEAST_SIZE)),
     "max_pending": Option(1000, count(1)),
     "dead_after": Option(60.0, number(0.001, none=True)),
@@ -109,3 +111,10 @@ DAEMON = {
     "handshake_timeout": Option(5.0, number(0.001)),
     "reuse_port": Option(False, flag),
 }
+
+
+def check_together(chosen: Mapping[str, Any], where: str) -> None:
+    """See that what is chosen for one end goes together. raises: ConfigError"""
+    if chosen["signing"] is not None and chosen["codec"] != "cbor":
+        text = "Erps 0.7 does not sign; take signing= away, and use Tls(...) with a certificate for each end"
+        raise ConfigError(f"{where}: signing= cannot be used with codec={chosen['codec']!r}: {text}")

@@ -6,11 +6,15 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 import erps_gevent as erps
+from erps_gevent.client import Client
+from erps_gevent.daemon import Daemon
 from erps_gevent.errors import ConfigError
 from erps_gevent.options import CLIENT, DAEMON, SERVER
 from erps_gevent.otp.behaviour import checked
 from erps_gevent.otp.child_spec import CHILD
 from erps_gevent.otp.names import Via
+from erps_gevent.server import Server
+from erps_gevent.transport.tcp import Tcp
 from erps_gevent.wire.signing import Keyring
 
 TABLES = {"server": SERVER, "client": CLIENT, "daemon": DAEMON}
@@ -23,6 +27,7 @@ DEFAULTS = {
     "compressed": False,
     "codec": "cbor",
     "signing": None,
+    "pacing": 0.15,
     "max_size": 16 * 1024 * 1024,
     "max_pending": 1000,
     "max_pushes": 1000,
@@ -75,6 +80,9 @@ GOOD = [
     ("codec", "cbor", "cbor"),
     ("signing", RING, RING),
     ("signing", None, None),
+    ("codec", "etf", "etf"),
+    ("pacing", 0, 0),
+    ("pacing", 0.5, 0.5),
     ("max_size", 1000, 1000),
     ("hub", "here", "here"),
     ("hub", "thread", "thread"),
@@ -112,6 +120,8 @@ BAD = [
     ("signing", {"2024": b"open sesame open"}),
     ("signing", b"open sesame open"),
     ("signing", False),
+    ("pacing", -0.1),
+    ("pacing", None),
     ("max_size", 999),
     ("hub", "there"),
     ("restart", "always"),
@@ -192,7 +202,8 @@ CHANGED = {
     "versions": ("~=1.0", "~> 2.0"),
     "safe": (False, True),
     "compressed": (True, 9),
-    "codec": ("cbor", "cbor"),
+    "codec": ("etf", "cbor"),
+    "pacing": (0.5, 0),
     "signing": (RING, None),
     "max_size": (2000, 3000),
     "max_pending": (2, 3),
@@ -315,3 +326,16 @@ def test_what_is_no_option_does_not_become_one_by_being_given(who, name):
 def test_what_is_no_option_of_the_daemon_is_refused(name):
     with pytest.raises(TypeError, match=name):
         started("server", erps.Server, **{name: 1})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Client(("localhost", 4747), transport=Tcp(), codec="etf", signing=RING),
+        lambda: Daemon(("localhost", 0), Server, transport=Tcp(), codec="etf", signing=RING),
+        lambda: type("Signed", (Client,), {}, codec="etf", signing=RING)(("localhost", 4747), transport=Tcp()),
+    ],
+)
+def test_lines_of_etf_cannot_be_signed(make):
+    with pytest.raises(ConfigError, match=r"codec='etf': Erps 0\.7 does not sign.*Tls"):
+        make()

@@ -80,7 +80,10 @@ def test_mismatched_versions_fail():
 
 
 def test_attempting_to_add_an_unknown_atom_fails_in_safe_mode():
-    """test/packet/decode_test.exs:69. CBOR has no atoms: what is unknown and could mean anything there is a tag."""
+    """test/packet/decode_test.exs:69. CBOR has no atoms: what is unknown and could mean anything there is a tag.
+
+    In the dialect `etf` an atom is text of its own here, in no table that it could fill: any is taken, up to a count.
+    """
     caller, server = pair()
     server.receive(caller._stamp.frame(Type.CAST, UNKNOWN_TAG))
     assert isinstance(server.error, UnsafeTerm)
