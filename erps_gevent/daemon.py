@@ -26,7 +26,7 @@ from erps_gevent.outbox import HIGH_WATER
 from erps_gevent.server import Server, chosen_options, start_on
 from erps_gevent.server_connection import ServerConnection
 from erps_gevent.transport.address import Peer, parse_address
-from erps_gevent.transport.sockets import SocketFile, listen
+from erps_gevent.transport.sockets import SocketFile
 from erps_gevent.transport.tcp import check_transport
 from erps_gevent.wire import terms
 
@@ -135,7 +135,7 @@ class Daemon(StreamServer):
             self.family: Any = None
             self.address = target.path if target.path is not None else (target.host, target.port)
         self._transport = check_transport(self._transport)
-        self._transport.check_listener()
+        self._transport.check_listener(listener)
 
     def set_spawn(self, spawn: Any) -> None:
         self._places: Any = Pool(spawn) if isinstance(spawn, int) and not isinstance(spawn, bool) else None
@@ -150,8 +150,8 @@ class Daemon(StreamServer):
     def get_listener(  # type: ignore[override]
         self, address: Any, backlog: int | None = None, family: Any = None
     ) -> Any:
-        listener = listen(address, self.backlog if backlog is None else backlog, self.options["reuse_port"])
-        self._socket_file = SocketFile.of(listener)
+        backlog = self.backlog if backlog is None else backlog
+        listener, self._socket_file = self._transport.listen(address, backlog, self.options["reuse_port"])
         return listener
 
     def close(self) -> None:

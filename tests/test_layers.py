@@ -25,7 +25,8 @@ LAYERS = (
     {"lifeline", "lines"},
     {"daemon", "client"},
     {"pool"},
-    {"certs", "testing", "integrations"},
+    {"certs", "integrations"},
+    {"testing"},
     {"demo"},
     {"cli"},
 )
