@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import gevent
 import pytest
 from faces import PATIENCE, Gate, Lab, LabClient, Notes
-from support import run_python
+from support import ROOT, run_python
 
 import erps_gevent as erps
 from erps_gevent import Registry
@@ -177,6 +178,16 @@ def test_clients_are_closed_and_daemons_stopped_at_the_end_of_the_test(pytester)
     pytester.makepyfile(END)
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error")
     result.assert_outcomes(passed=4)
+
+
+def test_the_tests_in_the_documentation_pass(pytester):
+    page = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    pytester.makepyfile("\n\n".join(blocks))
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error")
+    # erps_transport stands among them too, with three values. One test has no fixture.
+    in_turns = re.findall(r"^def test_\w+\(erps_", page, flags=re.MULTILINE)
+    result.assert_outcomes(passed=3 * len(in_turns) + 1)
 
 
 @pytest.mark.parametrize("erps_transport", TRANSPORTS)
