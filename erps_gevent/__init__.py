@@ -5,7 +5,7 @@ the first program, docs/ the rest.
 """
 
 from erps_gevent.client import Client
-from erps_gevent.daemon import Daemon, LiveServer
+from erps_gevent.daemon import Daemon
 from erps_gevent.errors import (
     AlreadyRegistered,
     AlreadyStarted,
@@ -35,7 +35,8 @@ from erps_gevent.errors import (
     UnsafeTerm,
     VersionMismatch,
 )
-from erps_gevent.otp import universe
+from erps_gevent.live_servers import LiveServer
+from erps_gevent.otp import sys, universe
 from erps_gevent.otp.child_spec import child_spec
 from erps_gevent.otp.dynamic_supervisor import DynamicSupervisor
 from erps_gevent.otp.gen import call, cast, stop
@@ -64,6 +65,7 @@ from erps_gevent.otp.primitives import (
 from erps_gevent.otp.process import Down, ExitSignal, Pid, whereis
 from erps_gevent.otp.reasons import Shutdown
 from erps_gevent.otp.registry import Registry
+from erps_gevent.otp.requests import RequestId, receive_response, send_request, wait_response
 from erps_gevent.otp.supervisor import Supervisor
 from erps_gevent.otp.task import Task
 from erps_gevent.otp.task_supervisor import TaskSupervisor
@@ -72,6 +74,7 @@ from erps_gevent.server import Server, disconnect, push
 from erps_gevent.transport.address import Peer
 from erps_gevent.transport.tcp import Tcp
 from erps_gevent.transport.tls import OneWayTls, Tls
+from erps_gevent.wire.etf_types import Atom, Bitstring, ImproperList, OpaqueTerm, binary
 from erps_gevent.wire.signing import Keyring
 from erps_gevent.wire.terms import register_type
 
@@ -88,8 +91,10 @@ __all__ = [
     "TIMEOUT",
     "AlreadyRegistered",
     "AlreadyStarted",
+    "Atom",
     "BadPacket",
     "BadReturn",
+    "Bitstring",
     "CallExit",
     "CallTimeout",
     "CallingSelf",
@@ -110,6 +115,7 @@ __all__ = [
     "IdentifierMismatch",
     "IdleTimeout",
     "Ignore",
+    "ImproperList",
     "Keyring",
     "LiveServer",
     "MaxChildren",
@@ -118,6 +124,7 @@ __all__ = [
     "NotFound",
     "Ok",
     "OneWayTls",
+    "OpaqueTerm",
     "Overloaded",
     "PacketTooLarge",
     "Peer",
@@ -125,6 +132,7 @@ __all__ = [
     "ProtocolError",
     "Registry",
     "Reply",
+    "RequestId",
     "Server",
     "ServerExit",
     "Shutdown",
@@ -145,6 +153,7 @@ __all__ = [
     "VersionMismatch",
     "Via",
     "alias",
+    "binary",
     "call",
     "cancel_timer",
     "cast",
@@ -162,19 +171,23 @@ __all__ = [
     "push",
     "read_timer",
     "receive",
+    "receive_response",
     "register",
     "register_type",
     "reply",
     "send",
     "send_after",
+    "send_request",
     "spawn",
     "spawn_link",
     "spawn_monitor",
     "stop",
+    "sys",
     "trap_exit",
     "unalias",
     "universe",
     "unlink",
     "unregister",
+    "wait_response",
     "whereis",
 ]

@@ -11,16 +11,19 @@ can close itself:
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import gevent
+from gevent.hub import get_hub
 
 from erps_gevent import options
 from erps_gevent.errors import ConfigError
 from erps_gevent.healing import State
 from erps_gevent.lifeline import BYE_TIMEOUT, Lifeline
-from erps_gevent.otp import behaviour
+from erps_gevent.otp import behaviour, universe
 from erps_gevent.otp.behaviour import Option
+from erps_gevent.otp.child_spec import child_spec_of
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.process import Pid, Process
 from erps_gevent.transport.address import Peer, parse_address
@@ -41,6 +44,10 @@ class Client(GenServer):
     """
 
     OPTIONS: ClassVar[dict[str, Option]] = options.CLIENT
+    OWN_ATTRIBUTES: ClassVar[frozenset[str]] = GenServer.OWN_ATTRIBUTES | {"_lifeline"}
+    START_OPTIONS: ClassVar[dict[str, Option]] = {
+        name: GenServer.START_OPTIONS[name] for name in ("name", "timeout", "hibernate_after")
+    }
     class_options: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, address: Any, *args: Any, transport: Any = None, **kwargs: Any) -> None:
@@ -48,12 +55,14 @@ class Client(GenServer):
         chosen = {name: option.default for name, option in self.OPTIONS.items()}
         chosen.update(self.class_options)
         chosen.update(behaviour.checked(given, self.OPTIONS, type(self).__name__))
+        options.check_together(chosen, type(self).__name__)
         behaviour.bind(type(self), args, arguments, ["transport", *self.OPTIONS])
         target = parse_address(address)
         checked = check_transport(transport, target)
         parse_address(target, checked)
         checked.check_target(target)
-        self._lifeline = Lifeline(self, target, checked, chosen, args, arguments)
+        callers = universe.link() if chosen["forward_callers"] else ()
+        self._lifeline = Lifeline(self, target, checked, chosen, args, arguments, callers)
 
     # Callbacks.
 
@@ -166,14 +175,43 @@ class Client(GenServer):
         return f"<{type(self).__name__} of {info['address']}, {info['state']}>"
 
     @classmethod
-    def _start(cls, args: tuple[Any, ...], kwargs: dict[str, Any], parent: Process | None) -> Pid:
+    def child_spec(cls, address: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The child of a supervisor that is started with these arguments of start_link.
+
+        kwargs: options, and `id`, the class and the address if there is none, `restart` and `shutdown`.
+        raises: as the constructor.
+
+        A client heals by itself, and its supervisor has nothing to do. With heal=False it ends with its line, with the
+        reason "disconnected", and it is the supervisor that has another one connect.
+        source: Erps.Client.child_spec/1
+        """
+        start, options = behaviour.split(kwargs, cls.START_OPTIONS)
+        behaviour.checked(start, cls.START_OPTIONS, f"{cls.__name__}.child_spec")
+        chosen = cls(address, *args, **options)._lifeline.chosen
+        id_ = cls, tuple(address) if isinstance(address, list) else address
+        return child_spec_of(id_, cls.start_link, (address, *args), kwargs, chosen)
+
+    @classmethod
+    def _start(
+        cls,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        parent: Process | None,
+        prepare: Callable[[Process], object] | None = None,
+    ) -> Pid:
         given, rest = behaviour.split(kwargs, cls.START_OPTIONS)
         checked = behaviour.checked(given, cls.START_OPTIONS, f"{cls.__name__}.start")
         client = cls(*args, **rest)
         lifeline = client._lifeline
         hub = lifeline.choose_hub()
-        if parent is not None and parent.hub is not hub:
-            raise ConfigError('hub="thread" cannot be linked to a process of another hub; use hub="here", or start()')
-        lifeline.run(lifeline.begin, parent, checked.get("name"), checked.get("timeout"), client)
+        if (parent is not None and parent.hub is not hub) or (prepare is not None and hub is not get_hub()):
+            text = "cannot be linked to, or monitored by, a process of another hub"
+            raise ConfigError(f'hub="thread" {text}; use hub="here", or start()')
+        try:
+            lifeline.run(lifeline.begin, parent, checked, client, prepare)
+        except BaseException:
+            # Somebody may wait for it already, by its name; there is not to be a second attempt.
+            lifeline.closed = True
+            raise
         assert lifeline.process is not None
         return lifeline.process.pid

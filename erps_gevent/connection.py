@@ -48,13 +48,17 @@ class Connection(Inbox, Generic[S]):
         super().__init__()
         self.stream = stream
         self.session: S = session
-        self.outbox = Outbox(self.hub, stream, send_timeout, self._write_failed)
+        self.outbox = self._outbox(send_timeout)
         self.cause: Exception | None = None
         self.doubt: Exception | None = None
         self.heard = monotonic()
         # The handshake may have read what follows it, so the first look is at the stream.
         self.readable = True
         self.watcher: Any = self.hub.loop.io(stream.fileno(), 1)
+
+    def _outbox(self, send_timeout: float) -> Outbox:
+        """The way out, which dialects differ in."""
+        return Outbox(self.hub, self.stream, send_timeout, self._write_failed)
 
     def take(self, packet: Packet) -> None:
         """One packet has come. Must not park."""

@@ -5,32 +5,26 @@ It always accepts: a full house is told so, by name. What happens to an accepted
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any, ClassVar, TypeVar
 
 import gevent
 from gevent.hub import Hub, get_hub
-from gevent.pool import Pool
-from gevent.server import StreamServer
 
-from erps_gevent import options
-from erps_gevent.errors import CallExit, ConfigError, EncodeError, StartError
+from erps_gevent import daemon_process, options
+from erps_gevent.acceptor import Acceptor
+from erps_gevent.dialects import DIALECTS
+from erps_gevent.errors import ConfigError
 from erps_gevent.lines import Lines
-from erps_gevent.otp import behaviour, bridge
+from erps_gevent.live_servers import LiveServer, broadcast, servers_of
+from erps_gevent.otp import behaviour, bridge, universe
 from erps_gevent.otp.behaviour import Option
+from erps_gevent.otp.child_spec import child_spec_of
+from erps_gevent.otp.names import Via
 from erps_gevent.otp.process import Pid, Process
-from erps_gevent.outbox import HIGH_WATER
-from erps_gevent.server import Server, chosen_options, start_on
+from erps_gevent.server import Server, chosen_options, start_on, start_under
 from erps_gevent.server_connection import ServerConnection
-from erps_gevent.transport.address import Peer, parse_address
-from erps_gevent.transport.sockets import SocketFile
-from erps_gevent.transport.tcp import check_transport
-from erps_gevent.wire import terms
-
-logger = logging.getLogger("erps_gevent")
 
 T = TypeVar("T")
 
@@ -40,33 +34,7 @@ _SSL_KEYWORDS = {
 }
 
 
-@dataclass(frozen=True)
-class LiveServer:
-    """One live server process, as `Daemon.servers` shows it.
-
-    connected_since: seconds since the epoch.
-    calls:           count of calls answered. `pending` is the count of those that are not.
-    """
-
-    pid: Pid
-    peer: Peer
-    connected_since: float
-    calls: int
-    pending: int
-    received_bytes: int
-
-    @property
-    def address(self) -> Any:
-        """The peer's address."""
-        return self.peer.address
-
-    @property
-    def subject(self) -> str | None:
-        """The subject of the peer's certificate."""
-        return self.peer.subject
-
-
-class Daemon(StreamServer):
+class Daemon(Acceptor):
     """Listens, and serves each client with a server process of its own.
 
     listener:  `(host, port)`, "host:port", the path of a unix socket, a URL, or a bound socket.
@@ -77,7 +45,9 @@ class Daemon(StreamServer):
     raises:    ConfigError  an option, the listener or the transport is wrong.
                TypeError    there is no such option, or the arguments do not fit init.
 
-    `start()`, `stop()`, `serve_forever()`, `server_port`, `address` are StreamServer's; `with` starts it.
+    `start()`, `stop()`, `serve_forever()`, `server_port`, `address` are StreamServer's; `with` starts it. In a
+    supervision tree a process stands for it, `pid`: see `start_link`, `child_spec`, and `of`, which leads from a pid or
+    a name to this object.
     """
 
     stop_timeout = 10.0
@@ -99,67 +69,23 @@ class Daemon(StreamServer):
         own = {name: option.default for name, option in self.OPTIONS.items()}
         own.update(behaviour.checked(given, self.OPTIONS, "Daemon"))
         given, arguments = behaviour.split(rest, getattr(server, "OPTIONS", {}))
+        if own["shutdown"] is None:
+            own["shutdown"] = self.stop_timeout + daemon_process.END_TIME
         self.options = {**chosen_options(server, given), **own}
+        options.check_together(self.options, f"Daemon of {server.__name__}")
         behaviour.bind(server, args, arguments, ["transport", "backlog", "spawn", *self.OPTIONS, *server.OPTIONS])
         self.server_class = server
         self._init = args, arguments
         self._hub: Hub = get_hub()
-        self._transport = transport
         self._watcher_task: gevent.Greenlet[..., None] | None = None
-        self._socket_file: SocketFile | None = None
         self._drain_until: float | None = None
-        self._fatal: Exception | None = None
-        self._accept_failure: str | None = None
-        self._accept_errors = 0
-        self._accept_delay = self.min_delay
-        super().__init__(listener, spawn=spawn, backlog=backlog)
-        self._lines = Lines(self._transport, self.options, self._places, self._start_server)
+        self.pid: Pid | None = None
+        forward = own["forward_callers"] or server.class_options.get("forward_callers")
+        self._callers = universe.link() if forward else ()
+        super().__init__(listener, transport, own["reuse_port"], spawn, backlog)
+        self._lines = Lines(self.transport, self.options, self.places, self._start_server)
 
-    # What StreamServer asks of its subclasses.
-
-    def set_listener(self, listener: Any) -> None:
-        if hasattr(listener, "accept"):
-            # gevent's sockets do not block anyway; a plain one would stop the hub at the second accept.
-            listener.setblocking(False)
-            super().set_listener(listener)
-        elif isinstance(listener, int) or (isinstance(listener, str) and "/" not in listener):
-            try:
-                super().set_listener(listener)  # type: ignore[arg-type]
-            except ValueError as exc:
-                text = f"the listener {listener!r} is no host and port: write ('0.0.0.0', 4747), or '0.0.0.0:4747'"
-                raise ConfigError(text) from exc
-        else:
-            target = parse_address(listener, listening=True)
-            self._transport = check_transport(self._transport, target)
-            parse_address(target, self._transport, listening=True)
-            self.family: Any = None
-            self.address = target.path if target.path is not None else (target.host, target.port)
-        self._transport = check_transport(self._transport)
-        self._transport.check_listener(listener)
-
-    def set_spawn(self, spawn: Any) -> None:
-        self._places: Any = Pool(spawn) if isinstance(spawn, int) and not isinstance(spawn, bool) else None
-        if isinstance(spawn, Pool):
-            self._places = spawn
-        if self._places is None and spawn != "default":
-            raise ConfigError(
-                f"spawn={spawn!r}: a server process needs a greenlet of its own; pass a gevent Pool or its size"
-            )
-        super().set_spawn("default")
-
-    def get_listener(  # type: ignore[override]
-        self, address: Any, backlog: int | None = None, family: Any = None
-    ) -> Any:
-        backlog = self.backlog if backlog is None else backlog
-        listener, self._socket_file = self._transport.listen(address, backlog, self.options["reuse_port"])
-        return listener
-
-    def close(self) -> None:
-        """Stop accepting and close the listening socket; the file of a unix socket that was made here goes with it."""
-        super().close()
-        if self._socket_file is not None:
-            self._socket_file.remove()
-            self._socket_file = None
+    # What becomes of a client.
 
     def handle(self, sock: Any, address: Any) -> None:
         """Greet one client and start its server process. Parks; runs in the handshake group."""
@@ -170,40 +96,81 @@ class Daemon(StreamServer):
     def do_handle(self, sock: Any, address: Any) -> None:
         self._lines.accept(self.handle, sock, address)
 
-    def full(self) -> bool:
-        """Never: a client that cannot be served is told so."""
-        return False
-
-    def do_read(self) -> Any:
-        try:
-            accepted = super().do_read()
-        except Exception as error:  # noqa: BLE001  judged here: is_fatal_error knows which ones end the daemon
-            self._accept_failed(error)
-            return None
-        if accepted and self._accept_failure:
-            self._lines.later(logger.info, "accepting at %s again", self.address)
-            self._accept_failure = None
-            self._accept_delay = self.min_delay
-        return accepted
-
-    def _accept_failed(self, error: Exception) -> None:
-        self._accept_errors += 1
-        if self.is_fatal_error(error):
-            self._lines.later(logger.error, "accepting at %s has ended: %s", self.address, error)
-            self._fatal = error
-            self.close()
-            return
-        if str(error) != self._accept_failure:
-            self._accept_failure = str(error)
-            self._lines.later(logger.error, "cannot accept at %s for now: %s", self.address, error)
-        self.stop_accepting()
-        # As BaseServer does it itself, but for its printing of a traceback each time.
-        self._timer = self.loop.timer(self._accept_delay)
-        self._timer.start(self._start_accepting_if_started)  # type: ignore[attr-defined, call-arg]
-        self._accept_delay = min(self._accept_delay * 2, self.max_delay)
+    def later(self, function: Callable[..., Any], *args: Any) -> None:
+        self._lines.later(function, *args)
 
     def _start_server(self, connection: ServerConnection) -> Process:
-        return start_on(connection, self.server_class, *self._init)
+        args, kwargs = self._init
+        supervisor = self.options["server_supervisor"]
+        if supervisor is None:
+            return start_on(connection, self.server_class, self._callers, None, args, kwargs)
+        return start_under(supervisor, connection, self.server_class, self._callers, args, kwargs)
+
+    # As a process.
+
+    @classmethod
+    def start_link(cls, listener: Any, server: type[Server], *args: Any, **kwargs: Any) -> Pid:
+        """Start a daemon as a process that is linked to the running one, which is its parent.
+
+        The arguments are those of the class, and a `name` for the process, and a `timeout` for its start in seconds.
+        raises: StartError      the address is taken or cannot be bound; the cause is chained.
+                AlreadyStarted  the name is taken.
+                ConfigError, TypeError  as the class.
+
+        The process listens as long as it lives. An exit that its parent sends, and erps.stop, are a stop(): clients
+        move, within `shutdown`. A kill, or a fatal error of accepting, which is then its exit reason, closes the
+        listening socket at once and ends the servers, but for those that a server_supervisor has.
+        source: Erps.Daemon.start_link/3
+        """
+        given, rest = behaviour.split(kwargs, daemon_process.START_OPTIONS)
+        chosen = behaviour.checked(given, daemon_process.START_OPTIONS, f"{cls.__name__}.start_link")
+        daemon = cls(listener, server, *args, **rest)
+        shutdown = daemon.options["shutdown"]
+        if isinstance(shutdown, int | float):
+            daemon.stop_timeout = min(cls.stop_timeout, max(0.0, shutdown - daemon_process.END_TIME))
+        return daemon_process.start_link(daemon, daemon._callers, **chosen)
+
+    @classmethod
+    def child_spec(cls, listener: Any, server: type[Server], *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The child of a supervisor that is started with these arguments of start_link.
+
+        kwargs: options, and `id`, by default the class and the listener, `restart`, by default "permanent", and
+                `shutdown`, by default 12.5 s: 10 s, `stop_timeout`, for the clients to move, and the rest for what
+                does not.
+        raises: as the class; ConfigError also for a bound socket, which cannot be bound again.
+
+        At port 0 each start takes another port; clients need one that stays.
+        source: Erps.Daemon.child_spec/1
+        """
+        if hasattr(listener, "accept"):
+            raise ConfigError("a bound socket is closed with its daemon and cannot be restarted; give its address")
+        start, rest = behaviour.split(kwargs, daemon_process.START_OPTIONS)
+        behaviour.checked(start, daemon_process.START_OPTIONS, f"{cls.__name__}.child_spec")
+        chosen = cls(listener, server, *args, **rest).options
+        id_ = cls, tuple(listener) if isinstance(listener, list) else listener
+        return child_spec_of(id_, cls.start_link, (listener, server, *args), kwargs, chosen)
+
+    @classmethod
+    def of(cls, target: Pid | str | Via) -> Daemon:
+        """The daemon that runs as the process `target`, a Pid or a name: for server_port, servers, broadcast, info.
+
+        raises: NoProc     the process is dead, or there is none.
+                TypeError  it is no daemon's.
+        source: Erps.Daemon.port/1, info/1
+        """
+        daemon: Daemon = daemon_process.daemon_of(target)
+        return daemon
+
+    def close(self) -> None:
+        """Stop accepting and close the listening socket; then serve_forever returns, and its process ends, if any."""
+        super().close()
+        if self.pid is not None:
+            self.pid.send(daemon_process.Closed())
+
+    def abandon(self, _reason: Any = None) -> None:
+        """Its process has ended: close the listening socket, and end the servers that no supervisor has."""
+        self.close()
+        self._lines.abandon()
 
     # The face.
 
@@ -226,9 +193,8 @@ class Daemon(StreamServer):
         raises: StartError  it cannot listen, or accepting has become impossible; the cause is chained.
         """
         super().serve_forever(stop_timeout)
-        if self._fatal is not None:
-            text = f"accepting at {self.address} has become impossible: {self._fatal}; the listening socket is gone"
-            raise StartError(text, reason=str(self._fatal)) from self._fatal
+        if (error := self.ended) is not None:
+            raise error
 
     def stop(self, timeout: float | None = None) -> None:
         """Stop accepting, have the clients move, and end the servers that are left after `timeout` seconds.
@@ -272,18 +238,7 @@ class Daemon(StreamServer):
     @property
     def servers(self) -> list[LiveServer]:
         """The live server processes, oldest first."""
-        return [
-            LiveServer(
-                process.pid,
-                connection.stream.peer,
-                since,
-                connection.calls_served,
-                len(connection.calls),
-                connection.session.received_bytes,
-            )
-            for process, since in list(self._lines.live.items())
-            if isinstance(connection := process.inbox, ServerConnection)
-        ]
+        return servers_of(self._lines)
 
     def broadcast(self, message: Any) -> int:
         """Push `message` to every client that has room for it; return the count of those.
@@ -291,22 +246,8 @@ class Daemon(StreamServer):
         raises: EncodeError  it cannot be sent; no client got it.
         switch: does not park: a client that does not read, or takes only smaller messages, is left out and logged.
         """
-        terms.encode(message, "message")
-        return self._in_hub(self._broadcast, message)
-
-    def _broadcast(self, message: Any) -> int:
-        reached = 0
-        for connection in self._lines.connections():
-            if connection.outbox.size > HIGH_WATER:
-                logger.warning("broadcast left out %s: it does not read", connection.stream.peer)
-                continue
-            try:
-                connection.push(message, timeout=0)
-            except (CallExit, EncodeError) as error:
-                logger.warning("broadcast left out %s: %s", connection.stream.peer, error)
-            else:
-                reached += 1
-        return reached
+        DIALECTS[self.options["codec"]].encode(message, "message")
+        return self._in_hub(broadcast, self._lines, message)
 
     def info(self) -> dict[str, Any]:
         """How it is: address, servers, handshakes, limits, and counts since it was made."""
@@ -319,7 +260,7 @@ class Daemon(StreamServer):
             "handshakes": len(lines.handshakes),
             "max_connections": self.options["max_connections"],
             "max_handshakes": self.options["max_handshakes"],
-            "accept_errors": self._accept_errors,
+            "accept_errors": self.accept_errors,
             **lines.counts,
         }
 

@@ -7,8 +7,9 @@ forgotten client can close itself.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import gevent
@@ -18,18 +19,18 @@ from gevent.lock import Semaphore
 from gevent.monkey import get_original, is_module_patched
 
 from erps_gevent.client_connection import ClientConnection
-from erps_gevent.errors import CallExit, Disconnected, Exit, Overloaded
+from erps_gevent.client_loop import ClientLoop, Connected, Lost, Pushed
+from erps_gevent.dialects import DIALECTS
+from erps_gevent.errors import CallExit, CallingSelf, Disconnected, Overloaded
 from erps_gevent.healing import Healer, State
 from erps_gevent.otp import behaviour, bridge
 from erps_gevent.otp.gen import describe
-from erps_gevent.otp.gen_server import GenServer, Loop
+from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.inbox import Inbox
 from erps_gevent.otp.messages import Event, StopRequest
-from erps_gevent.otp.process import Process
+from erps_gevent.otp.process import Pid, Process, current
 from erps_gevent.otp.words import NORMAL
-from erps_gevent.transport.address import Peer
 from erps_gevent.wire.packet import Stamp
-from erps_gevent.wire.session import ClientSession
 
 T = TypeVar("T")
 
@@ -38,70 +39,15 @@ _choosing = _allocate_lock()
 _check_timeout = behaviour.number(0, none=True)
 
 CLOSED = "closed: this client was closed for good; make a new one"
+DISCONNECTED = "disconnected"  # the exit reason of a client that does not heal: no quiet one, so that it is restarted
 BYE_TIMEOUT = 2.0  # seconds that close() waits for the server to have read our bye
 
 
-class _Connected(Event):
-    __slots__ = ("peer",)
-    callback = "handle_connect"
-
-    def __init__(self, peer: Peer) -> None:
-        self.peer = peer
-
-    def deliver(self, server: Any) -> Any:
-        return server.handle_connect(self.peer)
-
-
-class _Lost(Event):
-    __slots__ = ("error",)
-    callback = "handle_disconnect"
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-    def deliver(self, server: Any) -> Any:
-        return server.handle_disconnect(self.error)
-
-
-class _Pushed(Event):
-    __slots__ = ("message",)
-    callback = "handle_push"
-
-    def __init__(self, message: Any) -> None:
-        self.message = message
-
-    def deliver(self, server: Any) -> Any:
-        server._lifeline.pushes_waiting -= 1
-        return server.handle_push(self.message)
-
-
-class ClientLoop(Loop):
-    """The loop of a client's process, which keeps the handle alive only while a callback runs.
-
-    owner: the client itself if it was started as an OTP process, which nobody else refers to.
-    """
-
-    def __init__(
-        self,
-        process: Process,
-        client: GenServer,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        owner: GenServer | None,
-    ) -> None:
-        super().__init__(process, client, args, kwargs)
-        self.weak = weakref.ref(client)
-        self.instance = owner
-
-    def server(self) -> GenServer:
-        client = self.weak()
-        if client is None:
-            raise Exit(NORMAL)
-        return client
-
-
 class Lifeline:
-    """What a client keeps while it is open: its process, and the healer of its line. Everything runs in `hub`."""
+    """What a client keeps while it is open: its process, and the healer of its line. Everything runs in `hub`.
+
+    callers: who made the client, and that one's callers, if it lives in their universe.
+    """
 
     def __init__(
         self,
@@ -111,12 +57,14 @@ class Lifeline:
         chosen: dict[str, Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        callers: tuple[Pid, ...],
     ) -> None:
         self.client = weakref.ref(client)
         self.target = target
         self.transport = transport
         self.chosen = chosen
         self.init = args, kwargs
+        self.callers = callers
         self.label = type(client).__name__
         self.stamp = Stamp(chosen["version"], chosen["identifier"])
         self.hub: Hub | None = None
@@ -146,13 +94,23 @@ class Lifeline:
             return self.hub
 
     def begin(
-        self, parent: Process | None = None, name: str | None = None, timeout: float | None = None, owner: Any = None
+        self,
+        parent: Process | None = None,
+        options: Mapping[str, Any] = MappingProxyType({}),
+        owner: Any = None,
+        prepare: Callable[[Process], object] | None = None,
     ) -> Healer:
         """Start the process, and then the dialling; once. Parks until init has returned.
 
+        options, prepare: as for GenServer.start, and its _start.
+
         raises: StartError, StartIgnored, AlreadyStarted  as GenServer.start.
                 Disconnected  the client is closed.
+                CallingSelf   its init calls the server.
         """
+        if self.healer is None and self.process is not None and self.process is current():
+            text = "the line is made when init has returned; call the server in handle_connect or handle_continue"
+            raise CallingSelf(text, reason="calling_self")
         with self._starting:
             if self.healer is not None:
                 return self.healer
@@ -160,9 +118,13 @@ class Lifeline:
             if self.closed or client is None:
                 raise Disconnected(CLOSED, reason="closed")
             self.process = Process(Inbox(), self.label, parent)
-            ClientLoop(self.process, client, *self.init, owner).start(name, timeout)
+            self.process.callers = self.callers
+            loop = ClientLoop(self.process, client, *self.init, owner)
             del client
-            self.process.gateway = self
+            loop.hibernate_after = options.get("hibernate_after")
+            if prepare is not None:
+                prepare(self.process)
+            loop.start(options.get("name"), options.get("timeout"))
             self.healer = Healer(
                 f"{self.label} of {self.target}",
                 self.dial,
@@ -269,14 +231,15 @@ class Lifeline:
         timeout = chosen["connect_timeout"]
         deadline = None if timeout is None else monotonic() + timeout
         stream = self.transport.connect(self.target, timeout, dead_after=chosen["dead_after"])
-        session = ClientSession(
+        dialect = DIALECTS[chosen["codec"]]
+        session = dialect.client_session(
             self.stamp,
             max_size=chosen["max_size"],
             compressed=chosen["compressed"],
             safe=chosen["safe"],
             signing=chosen["signing"],
         )
-        line = ClientConnection(
+        line = dialect.client_connection(
             stream,
             session,
             chosen["send_timeout"],
@@ -284,6 +247,7 @@ class Lifeline:
             self.pushed,
             healer.moving,
             self.keep_up,
+            **dialect.own(chosen),
         )
         try:
             line.greet(deadline)
@@ -299,10 +263,12 @@ class Lifeline:
         if self.line is not None:
             self.late += self.line.late
         self.line = line
-        self._tell(_Connected(line.stream.peer))
+        self._tell(Connected(line.stream.peer))
 
     def disconnected(self, error: Exception) -> None:
-        self._tell(_Lost(error))
+        self._tell(Lost(error))
+        if not self.chosen["heal"]:
+            self._tell(StopRequest(DISCONNECTED))
 
     def pushed(self, message: Any) -> None:
         if self.pushes_waiting >= self.chosen["max_pushes"]:
@@ -314,7 +280,7 @@ class Lifeline:
             return
         self.pushes_waiting += 1
         self.pushes += 1
-        self._tell(_Pushed(message))
+        self._tell(Pushed(message))
 
     def keep_up(self) -> None:
         """Let handle_push take its turns while it gets on, so that a burst is none of its faults. Parks for turns only.

@@ -20,22 +20,21 @@ import gevent
 from gevent.event import Event
 from gevent.pool import Pool, PoolFull
 
+from erps_gevent.dialects import DIALECTS
 from erps_gevent.errors import ErpsError, Overloaded, ProtocolError
 from erps_gevent.otp.messages import StopRequest
 from erps_gevent.otp.process import Process
 from erps_gevent.otp.words import KILLED, SHUTDOWN
-from erps_gevent.server import farewell_of, regret_of
+from erps_gevent.server import RETRY_AFTER, farewell_of, regret_of
 from erps_gevent.server_connection import DISCONNECTED, ServerConnection
 from erps_gevent.transport.tcp import Stream, Transport
 from erps_gevent.transport.tls_stream import PlaintextPeer
 from erps_gevent.wire.packet import Stamp
 from erps_gevent.wire.refusals import Code, Refusal
-from erps_gevent.wire.session import ServerSession
 
 logger = logging.getLogger("erps_gevent")
 
 LOOK_EVERY = 1.0  # seconds between looks at the lines of servers that are busy or parked in a handler
-RETRY_AFTER = 1.0  # seconds that a client is asked to wait when every server is taken
 KILL_AFTER = 1.0  # seconds that servers have for their terminate once the drain deadline has passed
 
 Handshake: TypeAlias = "gevent.Greenlet[..., Any]"
@@ -60,6 +59,7 @@ class Lines:
         self.live: dict[Process, float] = {}  # when each began, in seconds since the epoch; oldest first
         self.handshakes: dict[Handshake, None] = {}  # oldest first
         self.draining = False
+        self.abandoned = False
         self.counts = {"accepted": 0, "handshake_failures": 0, "refused": 0, "served": 0}
         self._transport = transport
         self._options = options
@@ -118,7 +118,8 @@ class Lines:
 
     def _connection(self, stream: Stream) -> ServerConnection:
         chosen = self._options
-        session = ServerSession(
+        dialect = DIALECTS[chosen["codec"]]
+        session = dialect.server_session(
             self._stamp,
             chosen["versions"],
             max_size=chosen["max_size"],
@@ -126,7 +127,9 @@ class Lines:
             safe=chosen["safe"],
             signing=chosen["signing"],
         )
-        return ServerConnection(stream, session, chosen["send_timeout"], chosen["max_pending"])
+        return dialect.server_connection(
+            stream, session, chosen["send_timeout"], chosen["max_pending"], **dialect.own(chosen)
+        )
 
     def _reject(
         self, connection: ServerConnection, error: ErpsError, peer: object, refusal: Refusal | None = None
@@ -158,6 +161,7 @@ class Lines:
             process = self._start(connection)
         except ErpsError as error:
             self._leave_slot(me)
+            self.counts["refused"] += isinstance(error, Overloaded)
             self.later(connection.say_farewell, regret_of(error))
             return
         except BaseException:
@@ -198,7 +202,8 @@ class Lines:
     def _ended(self, process: Process, connection: ServerConnection) -> None:
         """A server process is dead. Runs in its greenlet and must not park."""
         del self.live[process]
-        reason, cause = process.reason, connection.cause
+        reason, cause = connection.exit_reason, connection.cause
+        connection.exit_reason = None  # an exception holds the frames that it came through
         if reason == DISCONNECTED:
             logger.info("%r of %s: %s", process.pid, connection.stream.peer, cause)
         if isinstance(cause, ProtocolError):
@@ -226,7 +231,7 @@ class Lines:
 
     def watch(self) -> None:
         """Look at the lines whose servers are busy: what their handlers park for does not silence the line."""
-        while True:
+        while self.live or not self.abandoned:
             gevent.sleep(LOOK_EVERY)
             for connection in self.connections():
                 # A server that listens to its line is parked with the watcher; any other is busy or parked elsewhere.
@@ -234,9 +239,9 @@ class Lines:
                     connection.look()
                     gevent.sleep(0)
 
-    def connections(self) -> Iterator[ServerConnection]:
+    def connections(self, *, supervised: bool = True) -> Iterator[ServerConnection]:
         """Those that are served, oldest first."""
-        for process in list(self.live):
+        for process in self._left(supervised):
             if isinstance(process.inbox, ServerConnection):
                 yield process.inbox
 
@@ -247,20 +252,31 @@ class Lines:
             connection.goaway()
         return bool(self._quiet.wait(timeout))
 
-    def end(self) -> None:
-        """End what is left: politely, then not. Parks for at most twice KILL_AFTER."""
-        for process in list(self.live):
+    def abandon(self) -> None:
+        """Their daemon is dead: end all but the servers that have a supervisor, which live on. Does not park."""
+        self.abandoned = True
+        gevent.spawn(self.end, supervised=False)
+
+    def end(self, *, supervised: bool = True) -> None:
+        """End what is left: politely, then not. Parks for at most twice KILL_AFTER.
+
+        supervised: False leaves the servers alone that have a supervisor.
+        """
+        for process in self._left(supervised):
             process.send(StopRequest(SHUTDOWN))
         for handshake in (*self.handshakes, *self._starting):
             handshake.kill(block=False)
         if self._quiet.wait(KILL_AFTER):
             return
-        for process in list(self.live):
+        for process in self._left(supervised):
             process.die(KILLED)
         if not self._quiet.wait(KILL_AFTER):
-            for connection in self.connections():
+            for connection in self.connections(supervised=supervised):
                 logger.error("the server of %s does not end; its line is cut", connection.stream.peer)
                 connection.drop()
+
+    def _left(self, supervised: bool) -> list[Process]:
+        return [process for process in self.live if supervised or process.parent is None]
 
 
 PLAINTEXT = "this port speaks TLS: connect with transport=Tls(ca=..., cert=..., key=...), not Tcp()"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -9,6 +10,8 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from erps_gevent.errors import ConfigError
 from erps_gevent.otp.behaviour import Option, count, flag, number, one_of
 from erps_gevent.otp.child_spec import CHILD
+from erps_gevent.otp.names import Via
+from erps_gevent.otp.process import Pid
 from erps_gevent.wire.packet import check_identifier, parse_version
 from erps_gevent.wire.payloads import LEAST_SIZE
 from erps_gevent.wire.signing import Keyring
@@ -50,6 +53,15 @@ def _compressed(name: str, value: Any) -> bool | int:
     raise ConfigError(f"{name} is True, False or a zlib level from 0 to 9, not {value!r}")
 
 
+def _supervisor(name: str, value: Any) -> Any:
+    if isinstance(value, Pid | Via) or (isinstance(value, str) and value):
+        return value
+    if hasattr(value, "start_child") and not isinstance(value, type):
+        return value
+    text = "is a Pid, a name or a Via of a DynamicSupervisor, or an object with start_child(child_spec)"
+    raise ConfigError(f"{name} {text}, not {value!r}")
+
+
 def _signing(name: str, value: Any) -> Keyring | None:
     if value is None or isinstance(value, Keyring):
         return value
@@ -61,8 +73,9 @@ BOTH = {
     "identifier": Option("", _identifier),
     "safe": Option(True, flag),
     "compressed": Option(False, _compressed),
-    "codec": Option("cbor", one_of("cbor")),
+    "codec": Option("cbor", one_of("cbor", "etf")),
     "signing": Option(None, _signing),
+    "pacing": Option(0.15, number(0)),
     "max_size": Option(16 * MEBIBYTE, count(LEAST_SIZE)),
     "max_pending": Option(1000, count(1)),
     "dead_after": Option(60.0, number(0.001, none=True)),
@@ -89,8 +102,18 @@ CLIENT = {
 }
 
 DAEMON = {
+    **CHILD,
+    "shutdown": Option(None, CHILD["shutdown"].check),
+    "server_supervisor": Option(None, _supervisor),
     "max_connections": Option(10_000, count(1)),
     "max_handshakes": Option(1000, count(1)),
     "handshake_timeout": Option(5.0, number(0.001)),
     "reuse_port": Option(False, flag),
 }
+
+
+def check_together(chosen: Mapping[str, Any], where: str) -> None:
+    """See that what is chosen for one end goes together. raises: ConfigError"""
+    if chosen["signing"] is not None and chosen["codec"] != "cbor":
+        text = "Erps 0.7 does not sign; take signing= away, and use Tls(...) with a certificate for each end"
+        raise ConfigError(f"{where}: signing= cannot be used with codec={chosen['codec']!r}: {text}")

@@ -87,10 +87,13 @@ class Outbox:
     def write(self, frame: bytes) -> Entry | None:
         """Take `frame`; return the entry to `take_back` it by, or None if it has begun to leave.
 
+        frame:  b"" is what the dialect has no packet for: nothing is sent.
         raises: Disconnected  the outbox is closed.
         """
         if self.error is not None:
             raise Disconnected(f"the line is down: {self.error}", reason="disconnected") from self.error
+        if not frame:
+            return None
         if self._batch_due or self._sealed or self._begun or self.corked:
             entry = [frame]
             self._queue.append(entry)
@@ -120,8 +123,9 @@ class Outbox:
         """Send `first`, then what was written while `corked`."""
         self.corked = False
         if self.error is None:
-            self._queue.appendleft([first])
-            self.size += len(first)
+            if first:
+                self._queue.appendleft([first])
+                self.size += len(first)
             self.flush()
 
     def empty(self) -> None:

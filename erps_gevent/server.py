@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import traceback
+from functools import partial
 from typing import Any, ClassVar
 
 from erps_gevent import options
-from erps_gevent.errors import BadReturn, Disconnected, ErpsError, ServerExit, StartError
+from erps_gevent.errors import (
+    BadReturn,
+    ConfigError,
+    Disconnected,
+    ErpsError,
+    MaxChildren,
+    Overloaded,
+    ServerExit,
+    StartError,
+    StartIgnored,
+)
 from erps_gevent.otp import behaviour, bridge
 from erps_gevent.otp.behaviour import Option
-from erps_gevent.otp.gen import exit_error
+from erps_gevent.otp.child_spec import child_spec_of
+from erps_gevent.otp.dynamic_supervisor import DynamicSupervisor
+from erps_gevent.otp.gen import describe, exit_error
 from erps_gevent.otp.gen_server import GenServer, Loop
 from erps_gevent.otp.messages import StopRequest
-from erps_gevent.otp.process import Pid, Process
+from erps_gevent.otp.process import Pid, Process, starter
 from erps_gevent.otp.reasons import to_plain
 from erps_gevent.otp.words import NORMAL
 from erps_gevent.server_connection import ROOM_TIMEOUT, ServerConnection
 from erps_gevent.transport.address import Peer
+
+logger = logging.getLogger("erps_gevent")
+
+RETRY_AFTER = 1.0  # seconds that a client is asked to wait when every server is taken
 
 
 class Server(GenServer):
@@ -27,6 +45,7 @@ class Server(GenServer):
     """
 
     OPTIONS: ClassVar[dict[str, Option]] = options.SERVER
+    OWN_ATTRIBUTES: ClassVar[frozenset[str]] = GenServer.OWN_ATTRIBUTES | {"_connection"}
     class_options: ClassVar[dict[str, Any]] = {}
     _connection: ServerConnection | None = None
 
@@ -88,17 +107,79 @@ def connection_of(pid: Pid) -> ServerConnection | None:
 
 
 def start_on(
-    connection: ServerConnection, server: type[Server], args: tuple[Any, ...], kwargs: dict[str, Any]
+    connection: ServerConnection,
+    server: type[Server],
+    callers: tuple[Pid, ...],
+    parent: Process | None,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> Process:
     """Start a server process at the end of `connection`; parks until its init has returned.
 
-    raises: StartError, StartIgnored
+    callers: those that it is to have.
+    parent:  what it is linked to, if anything.
+    raises:  StartError, StartIgnored
     """
-    process = Process(connection, server.__name__)
+    process = Process(connection, server.__name__, parent)
+    process.callers = callers
     instance = server.__new__(server)
     instance._connection = connection
+
+    def ended(reason: Any) -> None:
+        connection.exit_reason = reason
+
+    process.monitor(ended)
     Loop(process, instance, args, kwargs).start(None, None)
     return process
+
+
+def start_under(
+    supervisor: Any,
+    connection: ServerConnection,
+    server: type[Server],
+    callers: tuple[Pid, ...],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Process:
+    """`start_on`, as a child of `supervisor` and in its process. A line cannot be restarted: the child is temporary.
+
+    supervisor: a Pid, a name or a Via of a DynamicSupervisor, or an object with start_child(child_spec).
+    raises:     as start_on; StartError also when there is no supervisor, or it is wrong, with the cause chained.
+                Overloaded  it has max_children already.
+    """
+    start = partial(_start_child, connection, server, callers)
+    spec = child_spec_of(server, start, args, kwargs, {**server.class_options, "restart": "temporary"})
+    try:
+        if hasattr(supervisor, "start_child"):
+            pid = supervisor.start_child(spec)
+        else:
+            pid = DynamicSupervisor.start_child(supervisor, spec)
+    except MaxChildren as error:
+        text = "every server is taken (max_children of their supervisor); try again later"
+        raise Overloaded(text, retry_after=RETRY_AFTER) from error
+    except (StartError, StartIgnored):
+        raise
+    except Exception as error:
+        logger.warning("the server_supervisor %r starts no server: %s", supervisor, describe(error))
+        text = f"the supervisor of the servers starts none: {describe(error)}"
+        raise StartError(text, reason=getattr(error, "reason", None)) from error
+    process = pid.process if isinstance(pid, Pid) else None
+    if process is None or process.inbox is not connection:
+        logger.warning("start_child of %r returned %r, not what the start of its child spec returned", supervisor, pid)
+        raise StartError("the supervisor of the servers starts none: its start_child returns no Pid of a server")
+    return process
+
+
+def _start_child(
+    connection: ServerConnection, server: type[Server], callers: tuple[Pid, ...], /, *args: Any, **kwargs: Any
+) -> Pid:
+    """The start of a child spec: runs in the supervisor's process."""
+    parent = starter()
+    if bridge.is_foreign(connection.hub):
+        raise ConfigError("the server_supervisor belongs to the hub of another thread; start it where the daemon runs")
+    if connection.cause is not None:
+        raise StartError(f"the client has left: {connection.cause}", reason="disconnected")
+    return start_on(connection, server, callers, parent, args, kwargs).pid
 
 
 def chosen_options(server: object, given: dict[str, Any]) -> dict[str, Any]:

@@ -77,9 +77,14 @@ class ServerConnection(Connection[ServerSession]):
     calls:    those that are unanswered, started or not.
     deferred: count of those that a greenlet of their own works on, also when nobody waits for them any more.
     events:   what has come and has not been served.
+
+    exit_reason: what its process has ended with, until whoever waits for that has read it.
     """
 
-    __slots__ = ("ahead_from", "calls", "calls_served", "deferred", "events", "line_first", "max_pending")
+    __slots__ = (
+        *("ahead_from", "calls", "calls_served", "deferred", "events", "exit_reason", "line_first"),
+        "max_pending",
+    )
 
     def __init__(self, stream: Stream, session: ServerSession, send_timeout: float, max_pending: int) -> None:
         super().__init__(stream, session, send_timeout)
@@ -91,6 +96,7 @@ class ServerConnection(Connection[ServerSession]):
         self.events: deque[Event] = deque()
         self.line_first = True
         self.ahead_from = 0
+        self.exit_reason: Any = None
         # Nothing may overtake the welcome, and init may push; if it fails, those pushes are not sent.
         self.outbox.corked = True
 

@@ -183,7 +183,7 @@ def erps_client(request: pytest.FixtureRequest, erps_transport: str, erps_daemon
 
     transport:  "memory", "tcp" or "tls", or a transport. If it is not given, what the daemon speaks: for TLS that is
                 `erps_tls.client()`. With an address, what `erps_transport` says.
-    identifier, version: if neither the class nor the call says them, those that fit the daemon.
+    identifier, version, codec, signing: what fits the daemon, of those that neither the class nor the call says.
     hub:        "here" if neither says it, so that the client lives in the hub of the test, as the daemon does.
 
     They are closed at the end of the test, before the daemons are stopped.
@@ -201,7 +201,7 @@ def erps_client(request: pytest.FixtureRequest, erps_transport: str, erps_daemon
             wanted: str | Transport = erps_transport
             fitting: dict[str, Any] = {"hub": "here"}
             if isinstance(target, Daemon):
-                wanted = "tls" if target._transport.secure else target._transport
+                wanted = "tls" if target.transport.secure else target.transport
                 fitting |= _fitting(target)
                 target = target.address
             unsaid = {name: value for name, value in fitting.items() if name not in client_class.class_options}
@@ -227,9 +227,9 @@ def _transport(request: pytest.FixtureRequest, wanted: object, side: str) -> Tra
 
 
 def _fitting(daemon: Daemon) -> dict[str, Any]:
-    """The identifier that a daemon serves, and a version."""
+    """What a client says to a daemon that takes it."""
     versions = daemon.options["versions"]
-    found = {"identifier": daemon.options["identifier"]}
+    found = {name: daemon.options[name] for name in ("identifier", "codec", "signing")}
     if versions is None:
         return found
     # The first that it serves of those that its specifier names, and of the next ones for "!=" and ">".

@@ -141,6 +141,7 @@ class House:
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
         self.daemons: list[erps.Daemon] = []
+        self.pids: list[erps.Pid] = []
         self.clients: list[erps.Client] = []
         self.sockets: list[Any] = []
 
@@ -158,10 +159,20 @@ class House:
         made.start()
         return made
 
+    def process(
+        self, server: type[erps.Server] = Lab, *args: Any, listener: Any = ("127.0.0.1", 0), **options: Any
+    ) -> erps.Pid:
+        """A daemon that listens as a process; linked, if the caller is one."""
+        options.setdefault("transport", self.wire.server)
+        pid = erps.Daemon.start_link(listener, server, *args, **options)
+        self.pids.append(pid)
+        return pid
+
     def client(
         self, to: Any, *args: Any, cls: type[erps.Client] = LabClient, transport: Any = None, **options: Any
     ) -> Any:
-        """A client of a daemon or of an address."""
+        """A client of a daemon, of its process, or of an address."""
+        to = erps.Daemon.of(to) if isinstance(to, erps.Pid) else to
         address = to.address if isinstance(to, erps.Daemon) else to
         options.setdefault("hub", "here")
         made = cls(address, *args, transport=transport or self.wire.client, **options)
@@ -183,8 +194,12 @@ class House:
             client.close()
         for daemon in self.daemons:
             daemon.stop(timeout=0)
+        for pid in self.pids:
+            erps.kill(pid)
+            ended(pid)
         self.clients.clear()
         self.daemons.clear()
+        self.pids.clear()
         gc.collect()
 
 
@@ -199,6 +214,33 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+def ended(pid: erps.Pid) -> Any:
+    """Wait until a process of this hub is dead; its exit reason, or NOPROC if it was dead before."""
+    reason = pid.process.join(PATIENCE)
+    assert not pid.is_alive(), f"{pid!r} lives"
+    return reason
+
+
+class Parent(erps.GenServer):
+    """A process that starts others: a call with a function runs it here. Its links end with it, as it does with them.
+
+    trap: True has it note the exit signals instead.
+    """
+
+    def init(self, trap: bool = False, note: Callable[..., Any] | None = None) -> None:
+        self.trap_exit = trap
+        self.note = note or (lambda *_: None)
+
+    def handle_call(self, request: Callable[[], Any], from_: erps.From) -> Any:
+        return erps.Reply(request())
+
+    def handle_cast(self, request: Any) -> Any:
+        return erps.Stop(request)
+
+    def handle_info(self, message: Any) -> None:
+        self.note("info", message)
 
 
 class Gate:

@@ -16,7 +16,8 @@ from gevent.monkey import get_original
 from support import MS, Certs
 
 import erps_gevent as erps
-from erps_gevent import Ignore, NoReply, Stop
+from erps_gevent import Continue, Ignore, NoReply, Stop
+from erps_gevent.backoff import Backoff
 
 start_native_thread = get_original("_thread", "start_new_thread")
 
@@ -680,3 +681,170 @@ def test_a_client_that_was_not_started_has_no_pid():
     client = LabClient(("127.0.0.1", 1), transport=erps.Tcp())
     with pytest.raises(erps.NoProc, match="has no process yet"):
         client.pid
+
+
+# An operator's view.
+
+
+def test_sys_looks_at_the_client_s_own_process(house, lab, hub):
+    noted = Notes()
+    client = house.client(lab, noted, hub=hub)
+    with pytest.raises(erps.NoProc, match="has no process yet"):
+        erps.sys.get_state(client)
+    client.wait_connected(PATIENCE)
+    assert erps.sys.get_state(client) == {"note": noted}
+    assert erps.sys.get_status(client)["module"] is LabClient
+    erps.sys.replace_state(client, lambda state: {**state, "more": 1})
+    assert client.more == 1
+    assert client.call(("echo", 1), timeout=PATIENCE) == 1
+
+
+def test_a_suspended_client_calls_and_its_pushes_wait(house, lab, hub):
+    noted = Notes()
+    client = house.client(lab, noted, hub=hub)
+    client.wait_connected(PATIENCE)
+    noted.wait("connect")
+    erps.sys.suspend(client)
+    lab.broadcast(1)
+    assert client.call(("echo", 1), timeout=PATIENCE) == 1
+    until(lambda: client.stats["pushes"])
+    assert noted.of("push") == []
+    erps.sys.resume(client)
+    assert noted.wait("push") == [1]
+
+
+def test_a_request_to_a_client_is_a_remote_call(house, lab, hub):
+    client = house.client(lab, hub=hub)
+    first = erps.send_request(client, ("echo", 1))
+    assert erps.wait_response(first, PATIENCE) == 1
+    slow = erps.send_request(client.pid, ("gate",))
+    second = erps.send_request(client.pid, ("never",))
+    assert lab.gate.entered.wait(PATIENCE)
+    with pytest.raises(erps.CallTimeout):
+        erps.receive_response(second, 5 * MS)
+    lab.gate.open()
+    assert erps.wait_response(slow, PATIENCE) == "through"
+    until(lambda: client.stats["pending"] == 0, "the abandoned call to be given up")
+
+
+def test_a_client_can_be_monitored_from_its_start(house, lab):
+    pid, ref = LabClient.start_monitor(("127.0.0.1", lab.server_port), transport=house.wire.client, hub="here")
+    erps.stop(pid)
+    assert erps.receive(erps.Down, PATIENCE) == erps.Down(ref, pid, erps.NORMAL)
+    with pytest.raises(erps.ConfigError, match='monitored by, a process of another hub; use hub="here"'):
+        LabClient.start_monitor(("127.0.0.1", lab.server_port), transport=house.wire.client, hub="thread")
+
+
+# The connection behaviour that Erps.Client is built on: what a callback may do to the line.
+
+
+class Steered(LabClient):
+    """Runs the functions that come as messages."""
+
+    def handle_connect(self, peer):
+        super().handle_connect(peer)
+        return self.note.on_connect(self) if hasattr(self.note, "on_connect") else None
+
+    def handle_push(self, message):
+        super().handle_push(message)
+        getattr(self, message)()
+
+    def handle_info(self, message):
+        return message(self) if callable(message) else super().handle_info(message)
+
+    def handle_continue(self, argument):
+        argument(self)
+
+
+def test_conn_connect_before_messages(plain_house, hub):
+    """Case 187, CN "connect {:ok, state}": start has returned before, and nothing of the line comes before connect."""
+    noted, port = Notes(), free_port()
+    pid = LabClient.start(("127.0.0.1", port), noted, transport=erps.Tcp(), hub=hub)
+    assert noted.of("connect") == []
+
+    class Greeting(Lab):
+        def init(self):
+            super().init()
+            self.push("from init")
+
+    plain_house.daemon(Greeting, listener=("127.0.0.1", port))
+    noted.wait("push")
+    assert [kind for kind, _ in noted.all if kind != "disconnect"] == ["connect", "push"]
+    erps.stop(pid)
+
+
+@pytest.mark.parametrize("how", ["by itself", "by connect()"])
+def test_conn_backoff(plain_house, hub, how, monkeypatch):
+    """Case 188, CN "init {:backoff, timeout, state}": connects after the delay; an explicit connect ends it."""
+    monkeypatch.setattr(Backoff, "delay", lambda self, error: 50 * MS if how == "by itself" else 3600.0)
+    noted, port = Notes(), free_port()
+    client = plain_house.client(("127.0.0.1", port), noted, hub=hub)
+    client.connect()
+    until(lambda: client.info()["state"] == "backoff")
+    plain_house.daemon(listener=("127.0.0.1", port))
+    if how == "by connect()":
+        client.connect()
+    client.wait_connected(PATIENCE)
+    assert noted.wait("connect")
+
+
+@pytest.mark.parametrize("reason", [erps.SHUTDOWN, erps.Shutdown("x"), "bad luck"])
+@pytest.mark.parametrize("how", ["stop", "exit"])
+def test_conn_stop_and_exit(plain_house, hub, how, reason, caplog):
+    """Case 190, CN "connect {:stop, ..}", "connect exit(..)": terminate runs, reason kept, quiet for shutdown."""
+
+    def on_connect(client):
+        if how == "exit":
+            raise erps.Exit(reason)
+        return Stop(reason)
+
+    noted = Notes()
+    noted.on_connect = on_connect
+    client = plain_house.client(plain_house.daemon(), noted, cls=Steered, hub=hub)
+    client.connect()
+    assert noted.wait("terminate") == [reason]
+    until(lambda: client.info()["state"] == "closed")
+    with pytest.raises(erps.Disconnected, match="the client's own process ended"):
+        client.call(("echo", 1), timeout=PATIENCE)
+    reports = [record.getMessage() for record in caplog.records if "terminating" in record.getMessage()]
+    assert len(reports) == (reason == "bad luck")
+    assert all("last message: connected to 127.0.0.1" in report for report in reports)
+
+
+def test_conn_disconnect_noconnect(plain_house, hub):
+    """Case 191, CN "disconnect {:noconnect, state}": alive and idle."""
+    noted = Notes()
+    daemon = plain_house.daemon()
+    client = plain_house.client(daemon, noted, hub=hub)
+    client.wait_connected(PATIENCE)
+    client.disconnect()
+    until(lambda: daemon.servers == [])
+    client.pid.send("hello")
+    assert noted.wait("info") == ["hello"]
+    assert client.info()["state"] == "down"
+    assert client.stats["connects"] == 1
+
+
+@pytest.mark.parametrize("callback", ["info", "push", "continue"])
+def test_conn_from_callbacks(plain_house, hub, callback):
+    """Case 192, CN "handle call {:connect, ..}", "{:disconnect, ..}" and the cast, info ones (8 tests).
+
+    A client's process is not called: a call goes to its server. So there is no reply that could come first.
+    """
+    noted = Notes()
+    daemon = plain_house.daemon()
+    client = plain_house.client(daemon, noted, cls=Steered, hub=hub)
+    client.wait_connected(PATIENCE)
+    noted.wait("connect")
+    if callback == "push":
+        daemon.broadcast("disconnect")
+    elif callback == "info":
+        client.pid.send(lambda client: client.disconnect())
+    else:
+        client.pid.send(lambda _: NoReply(Continue(lambda client: client.disconnect())))
+    until(lambda: daemon.servers == [])
+    assert client.info()["state"] == "down"
+    client.pid.send(lambda client: client.connect())
+    noted.wait("connect", 2)
+    assert client.call(("echo", 1), timeout=PATIENCE) == 1
+    assert noted.of("disconnect") == []

@@ -398,3 +398,65 @@ def test_work_that_nobody_waits_for_any_more_counts_until_it_ends(plain_house):
     gate.set()
     until(lambda: client.call(("echo", 1), timeout=PATIENCE) == 1)
     assert client.call(("work",), timeout=PATIENCE) is True
+
+
+# An operator's view.
+
+
+def test_a_suspended_server_does_not_serve_its_line_until_it_is_resumed(house):
+    daemon, client = served(house)
+    pid = daemon.servers[0].pid
+    erps.sys.suspend(pid)
+    call = gevent.spawn(client.call, ("echo", 1), PATIENCE)
+    with pytest.raises(erps.CallTimeout):
+        client.call(("echo", 2), timeout=20 * MS)
+    assert erps.sys.get_status(pid)["status"] == "suspended"
+    assert not call.ready()
+    erps.sys.resume(pid)
+    assert call.get(timeout=PATIENCE) == 1
+    assert client.stats["lost"] == 0
+
+
+def test_a_suspended_server_can_be_disconnected_and_drained(plain_house):
+    noted = Notes()
+    daemon, client = served(plain_house, {}, noted)
+    erps.sys.suspend(daemon.servers[0].pid)
+    erps.disconnect(daemon.servers[0].pid)
+    assert noted.wait("terminate") == [erps.NORMAL]
+    client.wait_connected(PATIENCE)
+    until(lambda: daemon.servers)
+    erps.sys.suspend(daemon.servers[0].pid)
+    daemon.stop(timeout=0)
+    assert noted.of("terminate")[1] is erps.SHUTDOWN
+
+
+def test_a_suspended_server_whose_line_ends_ends_when_it_is_resumed(plain_house):
+    noted = Notes()
+    daemon, client = served(plain_house, {}, noted)
+    pid = daemon.servers[0].pid
+    erps.sys.suspend(pid)
+    client.close()
+    assert erps.sys.get_status(pid)["status"] == "suspended"
+    erps.sys.resume(pid)
+    assert noted.wait("terminate") == [erps.Shutdown("disconnected")]
+
+
+def test_the_state_of_a_server_is_its_user_s(plain_house):
+    noted = Notes()
+    daemon, client = served(plain_house, {}, noted)
+    pid = daemon.servers[0].pid
+    assert erps.sys.get_state(pid) == {"acts": {}, "note": noted}
+    erps.sys.replace_state(pid, lambda state: {**state, "acts": {"new": lambda server, from_: Reply("act")}})
+    assert client.call(("new",), timeout=PATIENCE) == "act"
+    assert erps.sys.get_status(pid)["module"] is Lab
+
+
+def test_a_crash_report_shows_what_format_state_leaves_of_the_state(plain_house, caplog):
+    class Discreet(Lab):
+        def format_state(self, state):
+            return sorted(state)
+
+    _, client = served(plain_house, {"crash": lambda server, from_: 1 // 0}, server=Discreet)
+    with pytest.raises(erps.ServerExit):
+        client.call(("crash",), timeout=PATIENCE)
+    assert "state: ['acts', 'note']" in caplog.text

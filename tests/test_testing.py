@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import sys
 
 import gevent
@@ -68,6 +69,12 @@ def test_another_transport_is_refused(erps_daemon, wanted):
     assert str(caught.value) == f"transport={wanted!r} is 'memory', 'tcp' or 'tls', or a transport such as Tls(...)"
 
 
+def test_a_socket_of_a_network_is_no_listener_over_memory(erps_daemon):
+    with socket.socket() as bound, pytest.raises(erps.ConfigError, match="Memory.. has none: pass an address instead"):
+        bound.bind(("127.0.0.1", 0))
+        erps_daemon(Lab, listener=bound)
+
+
 def test_what_the_program_under_test_starts_is_reached_too(erps_client, erps_memory, erps_tls):
     for transport, where in ((erps_memory, "memory"), (erps_tls.server(), "127.0.0.1")):
         with erps.Daemon(("127.0.0.1", 0), Lab, ACTS, transport=transport) as daemon:
@@ -91,6 +98,15 @@ def test_arguments_and_options_are_those_of_daemon_and_client(erps_daemon, erps_
 def test_a_plain_client_fits_the_daemon(erps_daemon, erps_client, versions):
     daemon = erps_daemon(Lab, ACTS, identifier="another", versions=versions)
     assert erps_client(daemon).call(("peer",)) == PEERS["memory"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"codec": "etf"}, {"signing": erps.Keyring({"key": bytes(range(32))})}],
+    ids=lambda options: str(*options),
+)
+def test_it_speaks_and_signs_as_the_daemon_does(erps_daemon, erps_client, options):
+    assert erps_client(erps_daemon(Lab, {"one": lambda *_: erps.Reply(1)}, **options)).call(("one",)) == 1
 
 
 @pytest.mark.parametrize("versions", ["<0", "==1.2.3.4", ">=300"])
@@ -273,6 +289,20 @@ def test_others_adopt_the_value(universe):
         return erps.universe.current()
 
     assert gevent.spawn(main).get() is erps.universe.current()
+
+
+@pytest.mark.parametrize("forward", [True, False])
+def test_a_daemon_of_the_test_is_in_its_universe_if_it_forwards_its_callers(
+    universe, erps_daemon, erps_client, forward
+):
+    seen = []
+
+    def look(*_):
+        seen.append(erps.universe.current())
+        return erps.Reply(None)
+
+    erps_client(erps_daemon(Lab, {"look": look}, forward_callers=forward)).call(("look",))
+    assert (seen == [erps.universe.current()]) is forward
 
 
 def test_a_universe_is_over_when_it_is_left(pytester):

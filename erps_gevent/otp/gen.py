@@ -7,7 +7,7 @@ The caller's mailbox is never looked at.
 from __future__ import annotations
 
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
 
 from gevent.exceptions import LoopExit
 
@@ -48,9 +48,13 @@ def dead_end(who: object, request: Any = None) -> CallExit:
 
 
 class LocalGateway:
-    """`call` and `cast` into the mailbox of a process of this Python process."""
+    """`call` and `cast` into the mailbox of a process of this Python process.
+
+    event: what a call puts there.
+    """
 
     __slots__ = ("process",)
+    event: ClassVar[type[Call]] = Call
 
     def __init__(self, process: Process) -> None:
         self.process = process
@@ -74,7 +78,7 @@ class LocalGateway:
             raise NoProc(f"{process.pid!r} is dead", reason=NOPROC, request=request)
         from_ = LocalFrom(process.hub, None if timeout is None else monotonic() + timeout, caller)
         monitor = process.monitor(lambda reason: from_._fail(exit_error(reason, request)))
-        process.send(Call(request, from_))
+        process.send(self.event(request, from_))
         try:
             value = answer(from_.waiter, timeout)
         except LoopExit as nothing:
@@ -104,13 +108,9 @@ def stop(target: Any, reason: Any = NORMAL, timeout: float | None = None) -> Non
     source:  GenServer.stop/3
     """
     _check_timeout("timeout", timeout)
-    found = resolve(target)
-    pid = found if isinstance(found, Pid) else getattr(found, "pid", None)
-    if pid is None:
-        raise NoProc(f"{target!r} has no process yet", reason=NOPROC)
-    process = pid.process
+    process = process_of(target)
     if process is current():
-        raise CallingSelf(f"{pid!r} cannot stop itself so; return Stop(reason)", reason="calling_self")
+        raise CallingSelf(f"{process.pid!r} cannot stop itself so; return Stop(reason)", reason="calling_self")
     if bridge.is_foreign(process.hub):
         return bridge.run_in(process.hub, _stop, process, reason, timeout, patience=timeout)
     return _stop(process, reason, timeout)
@@ -128,6 +128,18 @@ def _stop(process: Process, reason: Any, timeout: float | None) -> None:
         raise CallTimeout(f"{process.pid!r} did not stop in {timeout} s", reason="timeout", sent=True)
     if final is not reason and final != reason:
         raise exit_error(final, None, f"{process.pid!r} did not end with {describe(reason)}")
+
+
+def process_of(target: Any) -> Process:
+    """The local process that is meant by a pid, a name, a Via or a client, which means its own.
+
+    raises: NoProc  there is none; a client has one from its start on.
+    """
+    found = resolve(target)
+    pid: Pid | None = found if isinstance(found, Pid) else getattr(found, "pid", None)
+    if pid is None:
+        raise NoProc(f"{target!r} has no process yet", reason=NOPROC)
+    return pid.process
 
 
 def resolve(target: Any, request: Any = None) -> Any:

@@ -12,6 +12,10 @@
     terminate(reason)            ◀────── Stop, an exception, stop(), the parent's exit
 
 The rules are OTP's (1 to 6 and 9 as measured on the BEAM); answers are objects, and state lives on the instance.
+
+gevent is not the BEAM: a callback that computes holds up every other process until it parks, so long work belongs into
+`run_blocking`. What escapes from a callback is a crash, whatever it is: an exception, a gevent.Timeout, sys.exit().
+Only Ctrl-C goes on to the program. docs/otp-cases.md has the whole list.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from erps_gevent.otp.gen import exit_error
 from erps_gevent.otp.inbox import Inbox
 from erps_gevent.otp.loop import Loop
 from erps_gevent.otp.messages import From, NoReply
+from erps_gevent.otp.primitives import demonitor, monitor
 from erps_gevent.otp.process import Pid, Process, starter
 from erps_gevent.otp.reasons import brief
 from erps_gevent.otp.words import NOPROC
@@ -50,8 +55,11 @@ class GenServer:
     START_OPTIONS: ClassVar[dict[str, Option]] = {
         "name": Option(None, lambda _, value: value),
         "timeout": Option(None, behaviour.number(0, none=True)),
+        "hibernate_after": Option(None, behaviour.number(0, none=True)),
         "forward_callers": CHILD["forward_callers"],
     }
+    # The attributes of an instance that are no part of its state.
+    OWN_ATTRIBUTES: ClassVar[frozenset[str]] = frozenset({"_process"})
     class_options: ClassVar[dict[str, Any]] = {}
     _process: Process
 
@@ -88,6 +96,14 @@ class GenServer:
 
     def terminate(self, reason: Any) -> Any:
         """Tidy up before the process ends with `reason`. Not called for a kill or an untrapped exit signal."""
+
+    def format_state(self, state: dict[str, Any]) -> Any:
+        """What crash reports and sys.get_status show of the state; override it to leave out what is secret or large.
+
+        state: the attributes of this instance by name, in a dict of their own.
+        source: format_status/1
+        """
+        return state
 
     @property
     def pid(self) -> Pid:
@@ -146,6 +162,7 @@ class GenServer:
 
         name:    a local name for it, or a Via.
         timeout: seconds that `init` may take; None, the default, is for ever.
+        hibernate_after: seconds without a message after which it hibernates, as after HIBERNATE; None never does.
         forward_callers: True has it live in the universe of its starter, and know its callers.
         raises:  StartError      init raised, stopped or took too long; `reason` is what it ended with.
                  StartIgnored    init returned Ignore().
@@ -165,6 +182,22 @@ class GenServer:
         return cls._start(args, kwargs, starter())
 
     @classmethod
+    def start_monitor(cls, *args: Any, **kwargs: Any) -> tuple[Pid, int]:
+        """`start`, and the reference of a monitor that the running process has on it from its very beginning.
+
+        A start that fails leaves no Down.
+        source: gen_server:start_monitor/3
+        """
+        refs: list[int] = []
+        try:
+            pid = cls._start(args, kwargs, None, lambda process: refs.append(monitor(process.pid)))
+        except BaseException:
+            for ref in refs:
+                demonitor(ref, flush=True)
+            raise
+        return pid, refs[0]
+
+    @classmethod
     def child_spec(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The child of a supervisor that is started with these arguments of start_link.
 
@@ -174,7 +207,14 @@ class GenServer:
         return child_spec_of(cls, cls.start_link, args, kwargs, cls.class_options)
 
     @classmethod
-    def _start(cls, args: tuple[Any, ...], kwargs: dict[str, Any], parent: Process | None) -> Pid:
+    def _start(
+        cls,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        parent: Process | None,
+        prepare: Callable[[Process], object] | None = None,
+    ) -> Pid:
+        """Start a process; `prepare` is called with it before it runs."""
         given, arguments = behaviour.split(kwargs, cls.START_OPTIONS)
         options = {**cls.class_options, **behaviour.checked(given, cls.START_OPTIONS, f"{cls.__name__}.start")}
         behaviour.bind(cls, args, arguments, cls.START_OPTIONS)
@@ -183,7 +223,11 @@ class GenServer:
         process = Process(Inbox(), cls.__name__, parent)
         if options.get("forward_callers"):
             process.callers = universe.link()
-        return Loop(process, server, args, arguments).start(options.get("name"), options.get("timeout"))
+        loop = Loop(process, server, args, arguments)
+        loop.hibernate_after = options.get("hibernate_after")
+        if prepare is not None:
+            prepare(process)
+        return loop.start(options.get("name"), options.get("timeout"))
 
     def _configure(self, options: dict[str, Any]) -> None:
         """Take the options of class and start, in the caller, before there is a process.

@@ -30,7 +30,7 @@ class Inbox:
         self.hub: Hub = get_hub()
         self.mailbox: deque[Any] = deque()
         self.parked: Waiter[Any] | None = None
-        self._begin_turn()
+        self.begin_turn()
 
     def put(self, message: Any) -> None:
         """Append a message. From this hub only; never parks."""
@@ -78,10 +78,11 @@ class Inbox:
 
     def _yield(self) -> None:
         gevent.sleep(0)
-        self._begin_turn()
+        self.begin_turn()
 
-    def _begin_turn(self) -> None:
-        # With the one that is being fetched.
+    def begin_turn(self) -> None:
+        """What this process has had of the hub until now counts no more."""
+        # With the event that is being fetched.
         self.served = 1
         self.turn_ends = monotonic() + TURN_SECONDS
 
@@ -96,7 +97,7 @@ class Inbox:
             answer(waiter, seconds)
         finally:
             self.parked = None
-        self._begin_turn()
+        self.begin_turn()
         return bool(self.mailbox) or deadline is None or monotonic() < deadline
 
     def close(self) -> None:

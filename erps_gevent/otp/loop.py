@@ -13,10 +13,24 @@ from gevent.hub import Waiter
 
 from erps_gevent.errors import BadReturn, EncodeError, ErrorReply, Exit, StartError, StartIgnored
 from erps_gevent.otp.gen import LocalGateway, describe
-from erps_gevent.otp.messages import Call, Continue, Continuing, Event, IdleTimeout, Ignore, NoReply, Ok, Reply, Stop
+from erps_gevent.otp.messages import (
+    Call,
+    Continue,
+    Continuing,
+    Event,
+    IdleTimeout,
+    Ignore,
+    NoReply,
+    Ok,
+    Reply,
+    Stop,
+    StopRequest,
+)
 from erps_gevent.otp.process import ExitSignal, Pid, Process
 from erps_gevent.otp.reasons import brief, cause_of, is_quiet
+from erps_gevent.otp.system import System, formatted_state
 from erps_gevent.otp.waiting import TIMED_OUT, answer
+from erps_gevent.otp.watch import Watch
 from erps_gevent.otp.words import ABSENT, HIBERNATE, KILLED, TIMEOUT
 
 logger = logging.getLogger("erps_gevent")
@@ -28,6 +42,10 @@ class Loop:
     """Runs the callbacks of `server` as `process`.
 
     server: the GenServer instance. A subclass of Loop may hold it weakly; it is asked for anew for each event.
+
+    hibernate_after: seconds without an event after which the process hibernates; None never does.
+    suspended:       sys.suspend was called, and sys.resume was not.
+    watch:           what sys.statistics, sys.log and sys.trace have asked for, or None.
     """
 
     def __init__(self, process: Process, server: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -37,6 +55,9 @@ class Loop:
         self.kwargs = kwargs
         self.starter: Waiter[Any] | None = None  # as long as the outcome of init is not known
         self.starter_monitor = 0
+        self.hibernate_after: float | None = None
+        self.suspended = False
+        self.watch: Watch | None = None
         server._process = process
         process.gateway = LocalGateway(process)
 
@@ -108,6 +129,8 @@ class Loop:
         if starter is None:
             return
         self.process.hub.loop.run_callback(starter.switch, None)
+        # An init that has computed for long would have the starter run first, and an IdleTimeout(0) come too late.
+        self.process.inbox.begin_turn()
         while True:
             then = self.handle(self.following(then))
 
@@ -131,20 +154,54 @@ class Loop:
         raise Exit(_bad_return(f"{self.process.label}.init", given, "None, Ok, Ignore or Stop"))
 
     def following(self, then: Any) -> Any:
-        """The next event, as the last answer asked for it."""
-        inbox = self.process.inbox
-        if then is None or then is HIBERNATE:
-            return inbox.next()
-        if isinstance(then, Continue):
-            inbox.take_turn()
+        """The next event, as the last answer asked for it. What sys asks is answered on the way, and changes nothing.
+
+        While the process is suspended all else waits in the inbox, but for what ends it.
+        """
+        deadline: float | None = None
+        if then is None and self.hibernate_after is None:
+            # The way of nearly every event.
+            event = self.process.inbox.next()
+        elif isinstance(then, Continue):
+            self.process.inbox.take_turn()
             return Continuing(then.argument)
-        message = inbox.next(monotonic() + then.seconds)
-        return TIMEOUT if message is None else message
+        else:
+            if isinstance(then, IdleTimeout):
+                deadline = monotonic() + then.seconds
+            event = self.idle(then, deadline)
+        while event.__class__ is System:
+            event.run(self)
+            event = self.process.inbox.select(self.is_urgent) if self.suspended else self.idle(then, deadline)
+        return event
+
+    def idle(self, then: Any, deadline: float | None) -> Any:
+        """Wait for an event: until the deadline of an IdleTimeout, or hibernating, or neither."""
+        process = self.process
+        if deadline is not None:
+            event = process.inbox.next(deadline)
+            return TIMEOUT if event is None else event
+        if then is None and not process.hibernating:
+            after = self.hibernate_after
+            event = process.inbox.next(None if after is None else monotonic() + after)
+            if event is not None:
+                return event
+        process.hibernating = True
+        event = process.inbox.next()
+        process.hibernating = event.__class__ is System
+        return event
+
+    def is_urgent(self, message: Any) -> bool:
+        """True for what a suspended process takes all the same."""
+        return isinstance(message, System | StopRequest) or self.is_exit_of_parent(message)
+
+    def is_exit_of_parent(self, message: Any) -> bool:
+        parent = self.process.parent
+        return isinstance(message, ExitSignal) and parent is not None and message.pid is parent.pid
 
     def handle(self, event: Any) -> Any:
         """Run the callback for one event; return what is to come next."""
         try:
-            given = self.deliver(event)
+            given = self.deliver(event) if self.watch is None else self.watch.deliver(self, event)
         except ErrorReply as refusal:
             return self.refuse(refusal, event)
         except Exit as exit_:
@@ -161,7 +218,7 @@ class Loop:
         server = self.server()
         if isinstance(event, Event):
             return event.deliver(server)
-        if isinstance(event, ExitSignal) and self.process.parent and event.pid is self.process.parent.pid:
+        if self.is_exit_of_parent(event):
             return Stop(event.reason)
         return server.handle_info(event)
 
@@ -238,7 +295,6 @@ class Loop:
         """Log a crash once, with the last message, who sent it and the state; quiet reasons leave nothing."""
         if is_quiet(reason):
             return
-        state = {name: value for name, value in vars(self.server()).items() if not name.startswith("_")}
         trace = "".join(traceback.format_exception(reason)) if isinstance(reason, BaseException) else ""
         logger.error(
             "%r terminating\nreason: %s\nlast message: %s\nclient: %s\nstate: %s\n%s",
@@ -246,7 +302,7 @@ class Loop:
             brief(reason),
             brief(event),
             event.from_ if isinstance(event, Call) else None,
-            brief(state),
+            brief(formatted_state(self)),
             trace.rstrip(),
         )
 

@@ -103,8 +103,8 @@ class From:
         # A copy has no traceback, which would hold the frames of the one who raised it, and grow with each caller.
         self._answer(self._fail, copy.copy(error))
 
-    def exited(self, error: CallExit) -> None:
-        """Tell the caller that nobody will answer any more."""
+    def exited(self, error: Exception) -> None:
+        """Tell the caller that nobody will answer any more: `error`, mostly a CallExit, is raised in it."""
         self._answer(self._fail, error)
 
     def remaining(self) -> float | None:

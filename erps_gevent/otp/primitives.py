@@ -184,7 +184,7 @@ def info(pid: Pid) -> dict[str, Any] | None:
     """What a process is about, or None if it is dead.
 
     Its keys: label, registered_name, links, monitors (pids that it watches), monitored_by (a count), trap_exit,
-    message_queue_len, status ("waiting" or "running"), parent and callers (pids).
+    message_queue_len, status ("waiting", "hibernating" or "running"), parent and callers (pids).
     source: Process.info/1
     """
     process = _process_of(pid, "info")
@@ -198,10 +198,16 @@ def info(pid: Pid) -> dict[str, Any] | None:
         "monitored_by": len(process.monitors),
         "trap_exit": process.trap_exit,
         "message_queue_len": len(process.inbox.mailbox),
-        "status": "running" if process.inbox.parked is None else "waiting",
+        "status": _status_of(process),
         "parent": process.parent.pid if process.parent else None,
         "callers": list(process.callers),
     }
+
+
+def _status_of(process: Process) -> str:
+    if process.inbox.parked is None:
+        return "running"
+    return "hibernating" if process.hibernating else "waiting"
 
 
 def _process_of(pid: Pid, what: str) -> Process:

@@ -119,8 +119,8 @@ class Process:
     """
 
     __slots__ = (
-        *("alive", "callers", "gateway", "greenlet", "hub", "inbox", "label", "links", "monitoring", "monitors"),
-        *("name", "parent", "pid", "reason", "thrower", "trap_exit"),
+        *("alive", "callers", "gateway", "greenlet", "hibernating", "hub", "inbox", "label", "links", "monitoring"),
+        *("monitors", "name", "parent", "pid", "reason", "thrower", "trap_exit"),
     )
 
     def __init__(self, inbox: Inbox, label: str = "", parent: Process | None = None) -> None:
@@ -133,6 +133,7 @@ class Process:
         self.callers: tuple[Pid, ...] = ()
         self.alive = True
         self.trap_exit = False
+        self.hibernating = False
         self.reason: Any = None  # what it ended with, until its greenlet is gone
         self.thrower: Thrower | None = None  # of the exit that is on its way into the greenlet
         self.links: dict[Process, None] = {}

@@ -72,11 +72,17 @@ class Registry(GenServer):
         return child_spec_of(kwargs.get("name") or cls, cls.start_link, args, kwargs, cls.class_options)
 
     @classmethod
-    def _start(cls, args: tuple[Any, ...], kwargs: dict[str, Any], parent: Process | None) -> Pid:
+    def _start(
+        cls,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        parent: Process | None,
+        prepare: Callable[[Process], object] | None = None,
+    ) -> Pid:
         given, rest = behaviour.split(kwargs, _OPTIONS)
         options = behaviour.checked(given, _OPTIONS, f"{cls.__name__}.start")
         try:
-            return super()._start(args, {**rest, **options}, parent)
+            return super()._start(args, {**rest, **options}, parent, prepare)
         except StartError as error:
             if isinstance(error.reason, AlreadyStarted | ConfigError):
                 raise error.reason from None  # of the name

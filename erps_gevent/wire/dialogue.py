@@ -95,6 +95,10 @@ class Session:
 
     role: Role
     peer: Role
+    # What the dialect has in place of these tables, and where its dialogue begins.
+    sends = SENDS
+    takes = TAKES
+    begins = State.FRESH
 
     def __init__(
         self,
@@ -120,7 +124,7 @@ class Session:
         self.sign: Callable[[bytes], bytes] | None = None if self._signer is None else self._signer.sign
         self._keepalive = KEEPALIVE if signing is None else stamp.keepalive()
         self._peer_header: bytes | None = None
-        self._enter(State.FRESH)
+        self._enter(self.begins)
 
     def receive(self, chunk: bytes) -> list[Packet]:
         """Return the packets that `chunk` completes, in order; set `error` if something after them is wrong.
@@ -161,8 +165,8 @@ class Session:
         """Nothing else assigns `state`."""
         self.state = state
         # Two look-ups less for each packet of a call.
-        self._sends = SENDS[self.role, state]
-        self._takes = TAKES[self.peer, state]
+        self._sends = self.sends[self.role, state]
+        self._takes = self.takes[self.peer, state]
 
     def _open(self, frame: Frame) -> Packet:
         after = self._takes.get(frame.type)

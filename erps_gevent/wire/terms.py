@@ -16,6 +16,7 @@ from cbor2 import CBORDecodeError, CBORTag, dumps, loads
 from erps_gevent.errors import BadPacket, EncodeError, ProtocolError, UnsafeTerm
 from erps_gevent.wire.safe import ATOMS, LENIENT, MAX_DEPTH, NO_DATA, SAFE, Types, clash, judge, refuse_tag
 from erps_gevent.wire.types import APPLICATION, DICT, FROZENSET, PACK, REGISTERED, SET, TUPLE, register_type
+from erps_gevent.wire.unsendable import Unsendable, name_of
 
 __all__ = ["decode", "encode", "register_type"]
 
@@ -33,21 +34,6 @@ _NOTHING: Types = frozenset()
 # Encoding
 
 
-class _Refusal(Exception):
-    """Why a value cannot be sent. The way to it grows from the inside out while the walk unwinds."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.path: list[Any] = []
-
-    def text(self, root: str) -> str:
-        way = [f"[{part}]" for part in reversed(self.path)]
-        if len(way) > 12:
-            way[6:-6] = ["..."]
-        return f"cannot send {root + ''.join(way)}: {self.reason}"
-
-
 def encode(value: Any, root: str = "value") -> bytes:
     """The CBOR of one value.
 
@@ -63,7 +49,7 @@ def encode(value: Any, root: str = "value") -> bytes:
         if kind in ATOMS or _is_plain((value,), MAX_DEPTH):
             return dumps(value)
         return dumps(_sendable(value, MAX_DEPTH, ATOMS))
-    except _Refusal as refusal:
+    except Unsendable as refusal:
         raise EncodeError(refusal.text(root)) from refusal.__cause__
     except Exception as exc:
         raise EncodeError(_fault(value, exc).text(root)) from exc
@@ -96,14 +82,14 @@ def _is_plain(values: Collection[Any], room: int) -> bool:
     return True
 
 
-def _fault(value: Any, exc: Exception) -> _Refusal:
+def _fault(value: Any, exc: Exception) -> Unsendable:
     if isinstance(exc, UnicodeEncodeError):
         # cbor2 does not say which text it was. Walk again, with str no atom, so that every text is looked at.
         try:
             _sendable(value, MAX_DEPTH, _BUT_TEXT)
-        except _Refusal as refusal:
+        except Unsendable as refusal:
             return refusal
-    return _Refusal(f"a part of it failed while it was being read: {exc!r}")
+    return Unsendable(f"a part of it failed while it was being read: {exc!r}")
 
 
 def _sendable(value: Any, room: int, atoms: Types) -> Any:
@@ -123,25 +109,21 @@ def _sendable(value: Any, room: int, atoms: Types) -> Any:
             entry = REGISTERED[cls]
             _check_room(room)
             return CBORTag(APPLICATION, [entry.name, _sendable(_packed(entry.pack, value), room - 1, atoms)])
-    raise _Refusal(f"the type {_name(type(value))} does not travel; make plain data of it, or see register_type")
+    raise Unsendable(f"the type {name_of(type(value))} does not travel; make plain data of it, or see register_type")
 
 
 def _check_room(room: int) -> None:
     if not room:
-        raise _Refusal(f"it is nested deeper than {MAX_DEPTH}, or contains itself")
+        raise Unsendable(f"it is nested deeper than {MAX_DEPTH}, or contains itself")
 
 
 def _packed(pack: Callable[[Any], Any], value: Any) -> Any:
     try:
         return pack(value)
     except UnicodeEncodeError as exc:
-        raise _Refusal("the text has a lone surrogate, which UTF-8 cannot carry") from exc
+        raise Unsendable("the text has a lone surrogate, which UTF-8 cannot carry") from exc
     except Exception as exc:
-        raise _Refusal(f"this value of the type {_name(type(value))} does not travel: {exc}") from exc
-
-
-def _name(cls: type) -> str:
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+        raise Unsendable(f"this value of the type {name_of(type(value))} does not travel: {exc}") from exc
 
 
 def _items(values: Collection[Any], room: int, atoms: Types) -> Collection[Any]:
@@ -151,7 +133,7 @@ def _items(values: Collection[Any], room: int, atoms: Types) -> Collection[Any]:
     try:
         for value in values:
             out.append(value if type(value) in atoms else _sendable(value, room, atoms))
-    except _Refusal as refusal:
+    except Unsendable as refusal:
         refusal.path.append(len(out))
         raise
     return out
@@ -176,10 +158,10 @@ def _frozenset(value: Collection[Any], room: int, atoms: Types) -> CBORTag:
 def _keys(keys: list[Any], room: int, atoms: Types, word: str) -> Collection[Any]:
     reason = clash(keys)
     if reason:
-        raise _Refusal(f"the peer would refuse it, because {reason}")
+        raise Unsendable(f"the peer would refuse it, because {reason}")
     try:
         return _items(keys, room, atoms)
-    except _Refusal as refusal:
+    except Unsendable as refusal:
         refusal.path[-1] = f"{word} {shortened(keys[refusal.path[-1]])}"
         raise
 
@@ -190,7 +172,7 @@ def _dict(value: dict[Any, Any], room: int, atoms: Types) -> Any:
     keys = mapping if plain and str in atoms else _keys(list(mapping), room, atoms, "key")
     try:
         values = _items(mapping.values(), room, atoms)
-    except _Refusal as refusal:
+    except Unsendable as refusal:
         refusal.path[-1] = shortened(list(mapping)[refusal.path[-1]])
         raise
     if plain:

@@ -72,6 +72,23 @@ class Probe(GenServer):
         return None
 
 
+class Phonebook:
+    """A registrar of our own, as anybody may write one."""
+
+    def __init__(self) -> None:
+        self.entries: dict[Any, tuple[Any, Any]] = {}
+
+    def whereis_name(self, key: Any) -> Any:
+        pid, _ = self.entries.get(key, (None, None))
+        return pid
+
+    def register_name(self, key: Any, pid: Any, value: Any) -> bool:
+        return self.entries.setdefault(key, (pid, value))[0] is pid
+
+    def unregister_name(self, key: Any) -> None:
+        self.entries.pop(key, None)
+
+
 def ended(pid: Pid | Process) -> Any:
     """Wait until the process is dead; its exit reason, or NOPROC if it was dead before."""
     process = pid.process if isinstance(pid, Pid) else pid

@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import subprocess
 import weakref
+from collections import deque
 from time import monotonic
 
 import gevent
 import pytest
 from gevent.event import Event
-from otp.kernel import PATIENCE, Native, Probe, as_process, ended
+from otp.kernel import PATIENCE, Native, Phonebook, Probe, as_process, ended
 from support import MS, run_python
 
 from erps_gevent.errors import (
@@ -27,6 +28,7 @@ from erps_gevent.errors import (
 from erps_gevent.otp.gen import call, cast, exit_error, stop
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.messages import NoReply, Reply, Stop
+from erps_gevent.otp.names import Via
 from erps_gevent.otp.primitives import exit_
 from erps_gevent.otp.process import whereis
 from erps_gevent.otp.reasons import Shutdown
@@ -128,10 +130,12 @@ def test_what_is_no_target_is_an_argument_error(target):
 
 
 def test_call_self(server):
-    """Case 29, GS calling_self; EG "call/3 exit messages"."""
+    """Case 29, GS calling_self; EG "call/3 exit messages": by pid, by name, by via, with infinite timeout."""
+    book = Phonebook()
+    book.register_name("key", server, None)
 
     def call_itself(self, _from):
-        for target in (self.pid, "probe"):
+        for target in (self.pid, "probe", Via(book, "key")):
             with pytest.raises(CallingSelf) as caught:
                 call(target, "hello", timeout=None)
             assert caught.value.reason == "calling_self"
@@ -144,7 +148,7 @@ def raise_(error):
     raise error
 
 
-BOOM = KeyError("boom")
+BOOM, LATE, LEAVING = KeyError("boom"), gevent.Timeout(1), SystemExit(3)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +160,8 @@ BOOM = KeyError("boom")
         (lambda *_: Stop(("custom", 1)), ("custom", 1), "exit"),
         (lambda *_: raise_(Exit("custom")), "custom", "exit"),
         (lambda *_: raise_(BOOM), BOOM, "KeyError"),
+        (lambda *_: raise_(LATE), LATE, "Timeout"),
+        (lambda *_: raise_(LEAVING), LEAVING, "SystemExit"),
         (lambda self, _: exit_(self.pid, KILL), KILLED, "killed"),
         (lambda self, _: exit_(self.pid, "signal"), "signal", "exit"),
     ],
@@ -217,14 +223,14 @@ def test_call_unhandled(caplog):
     assert caught.value.kind == "NotImplementedError"
 
 
-@pytest.mark.parametrize("timeout", [-1, "5", True, float("nan"), float("inf")])
+BAD_TIMEOUTS = [-1, "5", True, float("nan"), float("inf")]
+
+
+@pytest.mark.parametrize("timeout", BAD_TIMEOUTS)
 def test_a_bad_timeout_is_an_argument_error_and_nothing_is_sent(server, timeout, log):
     """Case 36, PR B06."""
     with pytest.raises(ConfigError, match="timeout is a number of at least 0 or None for ever"):
         server.call("hello", timeout)
-    with pytest.raises(ConfigError):
-        stop(server, timeout=timeout)
-    assert server.is_alive()
     assert server.call("next") == "next"
     assert log == [("call", "next")]
 
@@ -235,6 +241,35 @@ def test_call_zero_and_infinite_timeout(server, log):
         server.call("zero", timeout=0)
     assert server.call("ever", timeout=None) == "ever"
     assert log == [("call", "zero"), ("call", "ever")]
+
+
+def counted(name):
+    """A method of deque that counts that it was used."""
+
+    def method(self, *args):
+        self.looks += 1
+        return getattr(deque, name)(self, *args)
+
+    return method
+
+
+class Counted(deque):
+    """A mailbox that counts what is done with it."""
+
+    looks = 0
+    __iter__, __getitem__, __contains__ = counted("__iter__"), counted("__getitem__"), counted("__contains__")
+    append, popleft, remove, index = counted("append"), counted("popleft"), counted("remove"), counted("index")
+
+
+def test_call_huge_mailbox(server):
+    """Case 37, GS call_with_huge_message_queue: 500,000 queued messages do not slow a call: nobody looks at them."""
+
+    def caller(process):
+        mailbox = process.inbox.mailbox = Counted(range(500_000))
+        answers = [server.call(n) for n in range(10)]
+        return answers, mailbox.looks, len(mailbox), process.inbox.next(), mailbox.looks
+
+    assert as_process(caller) == (list(range(10)), 0, 500_000, 0, 1)
 
 
 def test_call_from_main_and_plain_greenlet(server):
@@ -382,9 +417,9 @@ def test_cast_handled(server, log):
     assert log[:2] == [("cast", 1), ("cast", 2)]
 
 
-@pytest.mark.parametrize("target", ["dead", "no such name", None])
+@pytest.mark.parametrize("target", ["dead", "no such name", None, Via("no such registry", "key")])
 def test_cast_never_fails(target, dead):
-    """Case 45, EG "start_link/2, call/2 and cast/2"."""
+    """Case 45, EG "start_link/2, call/2 and cast/2": dead pid, unknown name, unknown via."""
     assert cast(dead if target == "dead" else target, "hello") is None
 
 
@@ -416,11 +451,21 @@ def test_stop_reason(server, reason):
     assert seen == [reason]
 
 
-def test_stop_by_name_and_via(server):
+@pytest.mark.parametrize("timeout", BAD_TIMEOUTS)
+def test_stop_bad_timeout(server, timeout):
+    """Case 63, GS stop3: argument error, server alive."""
+    with pytest.raises(ConfigError, match="timeout is a number of at least 0 or None for ever"):
+        stop(server, timeout=timeout)
+    assert server.call("lives") == "lives"
+
+
+@pytest.mark.parametrize("name", ["by name", Via(Phonebook(), "key")], ids=["name", "via"])
+def test_stop_by_name_and_via(name):
     """Case 64, GS stop4, stop7: the name is gone afterwards."""
-    stop("probe")
-    assert whereis("probe") is None
-    for target in ("probe", None):
+    Probe.start(name=name)
+    stop(name)
+    assert whereis(name) is None
+    for target in (name, None):
         with pytest.raises(NoProc):
             stop(target)
 

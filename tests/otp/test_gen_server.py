@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import gc
 import weakref
+from contextvars import ContextVar
 
 import gevent
 import pytest
 from gevent.event import Event
 from gevent.hub import get_hub
-from otp.kernel import PATIENCE, Native, Probe, as_process, ended
+from otp.kernel import PATIENCE, Native, Phonebook, Probe, as_process, ended
 from support import MS
 
-from erps_gevent.errors import ConfigError, ErrorReply, Exit, NoProc, ServerExit
+from erps_gevent.errors import AlreadyStarted, ConfigError, ErrorReply, Exit, NoProc, ServerExit, StartError
 from erps_gevent.otp.behaviour import Option, flag
 from erps_gevent.otp.bridge import get_ident
-from erps_gevent.otp.gen import stop
+from erps_gevent.otp.gen import call, stop
 from erps_gevent.otp.gen_server import GenServer
-from erps_gevent.otp.messages import Continuing, Reply, Stop
+from erps_gevent.otp.mailbox import receive
+from erps_gevent.otp.messages import Continue, Continuing, Ok, Reply, Stop
+from erps_gevent.otp.names import Via
 from erps_gevent.otp.primitives import exit_
-from erps_gevent.otp.process import ExitSignal, whereis
+from erps_gevent.otp.process import Down, ExitSignal, whereis
 from erps_gevent.otp.words import KILL, NORMAL
 
 
@@ -135,23 +138,70 @@ def test_start_link_from_a_greenlet_that_is_no_process_has_nobody_to_link_to():
     stop(pid)
 
 
-def test_name_kinds():
-    """Case 14, EG "start_link/3 with local": a call works through the name."""
-    pid = Probe.start(name="local")
-    assert whereis("local") is pid
-    stop(pid)
-    assert whereis("local") is None
+@pytest.mark.parametrize("name", ["local", Via(Phonebook(), "key")], ids=["local", "via"])
+def test_name_kinds(name):
+    """Case 14, EG "start_link/3 with local/via": a call works through the name."""
+    pid = Probe.start(name=name)
+    assert whereis(name) is pid
+    assert call(name, "hello") == "hello"
+    stop(name)
+    assert whereis(name) is None
 
 
-@pytest.mark.parametrize("name", ["", b"bytes", 7, ("via", "x", "y")])
+@pytest.mark.parametrize("name", ["", b"bytes", 7, ("via", "x", "y"), Via("no such registry", "key")])
 def test_bad_names_rejected(name):
-    """Case 15, EG "start_link/3": nothing is spawned."""
+    """Case 15, EG "start_link/3": an argument error that shows the value, and nothing is spawned."""
     ran = []
     with pytest.raises(ConfigError) as caught:
         Probe.start(None, ran.append, name=name)
     assert repr(name) in str(caught.value)
     gevent.sleep(0)
     assert ran == []
+
+
+def test_child_spec_generated():
+    """Case 22, EG "generates child_spec/1": default id and start; class options override id, restart, shutdown."""
+    spec = {"id": Probe, "start": (Probe.start_link, (1,)), "restart": "permanent", "shutdown": 5.0, "type": "worker"}
+    assert Probe.child_spec(1) == spec
+
+    class Named(Probe, id="named", restart="transient", shutdown="brutal_kill"):
+        """Has options of its own."""
+
+        @classmethod
+        def start_link(cls, *args, **kwargs):
+            """Starts another way."""
+
+    assert Named.child_spec(1, begin=None) == {
+        "id": "named",
+        "start": (Named.start_link, (1,), {"begin": None}),
+        "restart": "transient",
+        "shutdown": "brutal_kill",
+        "type": "worker",
+    }
+
+
+def test_start_monitor(log):
+    """Optional, GS start: returns pid and monitor; Down(stopped) arrives, also if it ends at once."""
+
+    def starter(process):
+        pid, ref = Probe.start_monitor(log, lambda _: Ok(Continue(lambda _: Stop("stopped"))))
+        down = receive(Down, PATIENCE)
+        return down == Down(ref, pid, "stopped"), process.links == {}
+
+    assert as_process(starter) == (True, True)
+
+
+def test_a_failed_start_monitor_leaves_no_down():
+    def starter(process):
+        with pytest.raises(StartError):
+            Probe.start_monitor(None, lambda _: Stop("why"))
+        with pytest.raises(AlreadyStarted):
+            Probe.start_monitor(name="taken")
+        return list(process.inbox.mailbox), dict(process.monitoring)
+
+    pid = Probe.start(name="taken")
+    assert as_process(starter) == ([], {})
+    stop(pid)
 
 
 def test_no_name_is_none():
@@ -193,6 +243,15 @@ def test_each_start_is_an_instance_of_its_own():
     assert a != b
     stop(first)
     stop(second)
+
+
+def test_a_process_does_not_inherit_contextvars():
+    """Rules 17."""
+    variable = ContextVar("variable", default="its own")
+    variable.set("the starter's")
+    pid = Probe.start()
+    assert pid.call(lambda *_: Reply(variable.get())) == "its own"
+    stop(pid)
 
 
 def test_the_instance_knows_its_pid(server):

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from time import monotonic
 
 import gevent
 import pytest
 from gevent.event import Event
-from otp.kernel import PATIENCE, Log, Native, Probe, as_process, ended, idle, spawn
+from otp.kernel import PATIENCE, Log, Native, Phonebook, Probe, as_process, ended, idle, spawn
 from support import MS
 
 from erps_gevent.errors import (
     AlreadyStarted,
     BadReturn,
+    ConfigError,
     EncodeError,
     ErrorReply,
     Exit,
+    NoProc,
     ServerExit,
     StartError,
     StartIgnored,
 )
-from erps_gevent.otp import loop, thrower
+from erps_gevent.otp import loop, sys, thrower
 from erps_gevent.otp.gen import stop
 from erps_gevent.otp.gen_server import GenServer
-from erps_gevent.otp.inbox import TURN_EVENTS
+from erps_gevent.otp.inbox import TURN_EVENTS, TURN_SECONDS
 from erps_gevent.otp.messages import Call, Continue, From, IdleTimeout, Ignore, NoReply, Ok, Reply, Stop
-from erps_gevent.otp.primitives import exit_
+from erps_gevent.otp.names import Via
+from erps_gevent.otp.primitives import exit_, info
 from erps_gevent.otp.process import ExitSignal, whereis
 from erps_gevent.otp.reasons import Shutdown
 from erps_gevent.otp.words import HIBERNATE, KILL, KILLED, NORMAL, SHUTDOWN, TIMEOUT
@@ -67,13 +71,15 @@ def server(begin):
 # A. start and init
 
 
-@pytest.mark.parametrize("given", [None, Ok(), Ok(HIBERNATE)])
+@pytest.mark.parametrize("given", [None, Ok()])
 def test_start_anonymous(begin, given):
-    """Case 1, GS start; case 19, init_hibernate."""
+    """Case 1, GS start: a live pid that answers calls; after stop, call exits noproc."""
     pid = begin(lambda _: given)
+    assert pid.is_alive()
     assert pid.call("hello") == "hello"
     stop(pid)
-    assert not pid.is_alive()
+    with pytest.raises(NoProc):
+        pid.call("hello")
 
 
 FAILURES = {
@@ -90,52 +96,106 @@ FAILURES = {
 }
 
 
-@pytest.mark.parametrize("trap", [True, False])
-@pytest.mark.parametrize("linked", [True, False])
-@pytest.mark.parametrize("how", FAILURES)
-def test_a_start_that_fails_raises_and_leaves_nothing(how, linked, trap, log, caplog):
-    """Cases 5 to 12 and 21: GS start, loop_start_fail, undef_init, otp_7669. Five times in a row.
+def fails_to_start(how):
+    """Start in each way five times in a row: nothing is left, and no start_link kills its caller.
 
-    A failed start_link does not kill the caller: that would be double punishment (rules 5).
+    That would be double punishment (rules 5). Return the last error.
     """
     init, kind, reason = FAILURES[how]
+    log = []
 
     def starter(process):
-        for _ in range(5):
-            with pytest.raises(kind) as caught:
-                (Probe.start_link if linked else Probe.start)(log, init, name="failing")
-            assert whereis("failing") is None
-            assert process.links == {}
+        for start in (Probe.start, Probe.start_link):
+            for _ in range(5):
+                with pytest.raises(kind) as caught:
+                    start(log, init, name="failing")
+                assert whereis("failing") is None
+                assert process.links == {}
         gevent.sleep(0)
         return caught.value, list(process.inbox.mailbox)
 
-    error, mailbox = as_process(starter, trap=trap)
-    assert mailbox == []
-    assert log == []
+    for trap in (True, False):
+        error, mailbox = as_process(starter, trap=trap)
+        assert mailbox == []
+        assert log == []
+        if kind is StartError:
+            assert error.reason is reason or isinstance(error.reason, reason)
+            assert error.__cause__ is (error.reason if isinstance(error.reason, BaseException) else None)
+            assert "Probe did not start: " in str(error)
+    return error
+
+
+def test_init_ignore():
+    """Case 5, GS start, loop_start_fail: ignore reported, no process, no message to a trapping caller."""
+    fails_to_start("ignore")
+
+
+@pytest.mark.parametrize("how", ["stop", "stop normal"])
+def test_init_stop(how):
+    """Case 6, GS start, loop_start_fail: five times in a row."""
+    fails_to_start(how)
+
+
+@pytest.mark.parametrize("how", FAILURES)
+def test_init_error_quiet(how, caplog):
+    """Case 7, GS start `{error, foobar}`: the starter is told, so there is no crash report, whatever init did."""
+    fails_to_start(how)
     assert caplog.records == []
-    if kind is StartError:
-        assert error.reason is reason or isinstance(error.reason, reason)
-        assert error.__cause__ is (error.reason if isinstance(error.reason, BaseException) else None)
-        assert "Probe did not start: " in str(error)
 
 
-def test_init_raises_carries_the_traceback(begin):
-    """Case 8, GS loop_start_fail crash error."""
-    with pytest.raises(StartError) as caught:
-        begin(lambda _: raise_(BOOM))
+def test_init_raises():
+    """Case 8, GS loop_start_fail crash error: StartError carries the exception and its traceback."""
+    trace = fails_to_start("raise").__cause__.__traceback__
     frames = []
-    trace = caught.value.__cause__.__traceback__
     while trace is not None:
         frames.append(trace.tb_frame.f_code.co_name)
         trace = trace.tb_next
     assert frames[-1] == "raise_"
 
 
-def test_init_bad_return_shows_the_value():
+def test_init_exits():
+    """Case 9, GS loop_start_fail crash exit."""
+    assert fails_to_start("exit").reason == "bailout"
+
+
+def test_init_bad_return():
     """Case 10, GS loop_start_fail return 4711."""
-    with pytest.raises(StartError, match=r"init returned 4711; it may return None, Ok, Ignore or Stop") as caught:
-        Probe.start(None, lambda _: 4711)
-    assert caught.value.reason.reason == 4711
+    error = fails_to_start("bad return")
+    assert "init returned 4711; it may return None, Ok, Ignore or Stop" in str(error)
+    assert error.reason.reason == 4711
+
+
+def test_init_missing():
+    """Case 11, GS undef_init: a GenServer without init takes no arguments, and that is said at once."""
+
+    def starter(process):
+        with pytest.raises(TypeError, match=r"GenServer.init\(\): too many positional arguments"):
+            GenServer.start_link(1)
+        gevent.sleep(5 * MS)
+        return list(process.inbox.mailbox)
+
+    assert as_process(starter, trap=True) == []
+    stop(GenServer.start())
+
+
+@pytest.mark.parametrize("how", ["ignore", "stop", "raise"])
+def test_failed_start_leaves_no_name(how):
+    """Case 12, GS otp_7669: the name is free again, 100 times."""
+    init, kind, _ = FAILURES[how]
+    for _ in range(100):
+        with pytest.raises(kind):
+            Probe.start(None, init, name="failing")
+        assert whereis("failing") is None
+
+
+@pytest.mark.parametrize("how", [None, *FAILURES])
+def test_init_it_order(how, begin):
+    """Case 21, CN "init {:ok, state}" to "init throw": the starter hears of each outcome after init has run."""
+    if how is None:
+        begun = []
+        assert begin(lambda self: begun.append(self.pid) or Ok()) == begun[0]
+    else:
+        fails_to_start(how)
 
 
 def test_start_timeout(begin, log):
@@ -217,16 +277,17 @@ def test_an_init_that_waits_for_nothing_is_a_start_error():
     assert Native(only_this).result() == ("deadlock", None)
 
 
-def test_already_started(begin):
-    """Case 13, GS start (local): before anything is spawned."""
+@pytest.mark.parametrize("name", ["taken", Via(Phonebook(), "taken")], ids=["local", "via"])
+def test_already_started(begin, name):
+    """Case 13, GS start (local, via): before anything is spawned."""
     ran = []
-    first = begin(name="taken")
-    with pytest.raises(AlreadyStarted, match="'taken' belongs to") as caught:
-        Probe.start(None, ran.append, name="taken")
+    first = begin(name=name)
+    with pytest.raises(AlreadyStarted, match=r"'taken'.* belongs to") as caught:
+        Probe.start(None, ran.append, name=name)
     assert caught.value.pid is first
     gevent.sleep(0)
     assert ran == []
-    assert whereis("taken") is first
+    assert whereis(name) is first
 
 
 def test_of_many_concurrent_starts_one_gets_the_name(begin):
@@ -259,11 +320,34 @@ def test_init_state_ok_timeout(begin, log):
     assert log[1:] == [("info", TIMEOUT)]
 
 
-def test_init_timeout_zero(begin, log):
-    """Case 18, GS start_event_timeout_zero: fires before a message sent later."""
-    pid = begin(lambda _: Ok(IdleTimeout(0)))
+@pytest.mark.parametrize("seconds", [0, 2 * TURN_SECONDS])
+def test_init_timeout_zero(begin, log, seconds):
+    """Case 18, GS start_event_timeout_zero: fires before a message sent later, however long init has computed."""
+
+    def compute(_):
+        until = monotonic() + seconds
+        while monotonic() < until:
+            continue
+        return Ok(IdleTimeout(0))
+
+    pid = begin(compute)
     pid.call("later")
     assert log == [("info", TIMEOUT), ("call", "later")]
+
+
+def test_init_hibernate(begin):
+    """Case 19, GS hibernate: reports hibernating, then answers."""
+    pid = begin(lambda _: Ok(HIBERNATE))
+    assert status(pid) == "hibernating"
+    assert pid.call("hello") == "hello"
+    assert status(pid) == "waiting"
+
+
+def status(pid):
+    """What the process is at once it has nothing to do."""
+    for _ in range(3):
+        gevent.sleep(0)
+    return info(pid)["status"]
 
 
 def test_init_continue(begin, log):
@@ -301,7 +385,8 @@ def test_call_crash_logged_once(server, caplog):
     assert f"{server!r} terminating\nreason: KeyError('boom')\nlast message: call <function" in text
     assert f"client: <From {client!r}>" in text
     assert "'count': 3" in text
-    assert "secret" not in text
+    assert "'_hidden': 'secret'" in text
+    assert "_process" not in text
     assert text.rstrip().endswith("KeyError: 'boom'")
 
 
@@ -555,10 +640,79 @@ def test_timeout_zero_yields_to_queue(server, log):
 
 
 @pytest.mark.parametrize("callback", TIMEOUTS)
-def test_hibernate_each_callback(server, log, callback):
+def test_hibernate_each_callback(server, callback):
     """Case 60, GS hibernate: wakes on a call."""
     TIMEOUTS[callback](server, HIBERNATE)
+    assert status(server) == "hibernating"
     assert server.call("wakes") == "wakes"
+    assert status(server) == "waiting"
+
+
+HIBERNATES = {
+    "init": lambda server: None,
+    "call": lambda server: server.call("hello"),
+    "cast": lambda server: server.cast("hello"),
+    "info": lambda server: server.send("hello"),
+}
+
+
+@pytest.mark.parametrize("callback", HIBERNATES)
+def test_hibernate_after(begin, callback):
+    """Optional, GS auto_hibernate: idle N after init, call, cast, info; get_state answers and wakes nobody."""
+    pid = begin(hibernate_after=1 * MS)
+    HIBERNATES[callback](pid)
+    with gevent.Timeout(PATIENCE):
+        while info(pid)["status"] != "hibernating":
+            gevent.sleep(MS)
+    assert sys.get_state(pid).keys() == {"log"}
+    assert status(pid) == "hibernating"
+    assert pid.call("wakes") == "wakes"
+
+
+def test_hibernate_after_is_for_a_server_that_is_idle(begin, log):
+    pid = begin(hibernate_after=PATIENCE)
+    pid.send("hello")
+    assert status(pid) == "waiting"
+    assert log == [("info", "hello")]
+    sys.get_state(pid)
+    assert status(pid) == "waiting"
+    assert pid.call("wakes") == "wakes"
+
+
+def test_an_idle_timeout_goes_before_hibernate_after(begin, log):
+    begin(lambda _: Ok(IdleTimeout(2 * MS)), hibernate_after=1 * MS)
+    log.wait_for(("info", TIMEOUT))
+
+
+@pytest.mark.parametrize("seconds", [-1, "5"])
+def test_a_bad_hibernate_after_is_named(seconds):
+    with pytest.raises(ConfigError, match=r"Probe.start: hibernate_after is a number of at least 0"):
+        Probe.start(hibernate_after=seconds)
+
+
+# What sys asks is answered between the events.
+
+
+def test_a_suspended_process_takes_only_what_ends_it_and_what_sys_asks(server, log):
+    server.call(lambda *_: Reply(1, IdleTimeout(1 * MS)))
+    sys.suspend(server)
+    server.send("waits")
+    server.send(ExitSignal(None, "a stranger's"))
+    gevent.sleep(5 * MS)
+    assert sys.get_state(server)["log"] is log
+    assert log == []
+    sys.resume(server)
+    assert server.call("last") == "last"
+    assert log == [("info", "waits"), ("info", ExitSignal(None, "a stranger's")), ("call", "last")]
+
+
+def test_a_server_that_is_watched_behaves_as_before(server, log):
+    sys.statistics(server, True)
+    assert server.call("hello") == "hello"
+    with pytest.raises(ErrorReply):
+        server.call(lambda *_: raise_(ErrorReply("no")))
+    server.cast(lambda _: raise_(BOOM))
+    assert ended(server) is BOOM
 
 
 # E. terminate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from otp.kernel import Phonebook
 
 from erps_gevent.errors import AlreadyStarted, ConfigError
 from erps_gevent.otp import names
@@ -48,23 +49,6 @@ def test_bad_names_are_refused_and_shown(name, act):
 
 
 # Names in registries.
-
-
-class Phonebook:
-    """A registrar of our own, as anybody may write one."""
-
-    def __init__(self):
-        self.entries = {}
-
-    def whereis_name(self, key):
-        pid, _ = self.entries.get(key, (None, None))
-        return pid
-
-    def register_name(self, key, pid, value):
-        return self.entries.setdefault(key, (pid, value))[0] is pid
-
-    def unregister_name(self, key):
-        self.entries.pop(key, None)
 
 
 class Keeper:

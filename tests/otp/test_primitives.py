@@ -325,6 +325,8 @@ def test_info_tells_who_waits_for_a_message_and_who_started_it():
         child = erps.spawn_link(receive)
         gevent.sleep(0)
         facts = erps.info(child)
+        child.process.hibernating = True
+        assert erps.info(child)["status"] == "hibernating"
         erps.unlink(child)
         erps.kill(child)
         return facts["status"] == "waiting" and facts["parent"] is me.pid

@@ -10,8 +10,14 @@ import pytest
 from dialogues import GOLDEN, SIGNED, Signing, golden
 from support import ROOT
 
-from erps_gevent.wire import types
+import erps_gevent
+from erps_gevent.options import CLIENT
+from erps_gevent.outbox import HIGH_WATER
+from erps_gevent.pacing import FRAME_SIZE, UNANSWERED
+from erps_gevent.wire import etf, etf_types, types
 from erps_gevent.wire.dialogue import SENDS, TAKES, Role, State
+from erps_gevent.wire.etf_session import EtfClientSession, EtfServerSession
+from erps_gevent.wire.etf_types import Atom
 from erps_gevent.wire.packet import Stamp, Type
 from erps_gevent.wire.refusals import Code, Refusal, error_of, fits
 from erps_gevent.wire.safe import SAFE
@@ -19,6 +25,7 @@ from erps_gevent.wire.safe import SAFE
 TEXT = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 BLOCKS = dict(re.findall(r"```hex (\w+)\n(.*?)```", TEXT, re.DOTALL))
 SIGNED_BLOCKS = dict(re.findall(r"```signed (\w+)\n(.*?)```", TEXT, re.DOTALL))
+ETF_BLOCKS = dict(re.findall(r"```etf (\w+)\n(.*?)```", TEXT, re.DOTALL))
 
 
 def table(heading):
@@ -160,3 +167,89 @@ def test_the_order_of_the_first_signed_packets_is_that_of_the_code():
     packets = Signing().until(None).packets
     assert said == [Type(packets[name][8]).name.lower() for _, name, _ in SIGNED[: len(said)]]
     assert [int(row[0]) for row in rows] == [0, 0, 1, 1]
+
+
+# The dialect etf.
+
+
+def etf_golden():
+    client, server = EtfClientSession(Stamp((1, 0, 3), "counter")), EtfServerSession(Stamp((0, 0, 0), "counter"))
+    return {
+        "call": client.call((Atom("add"), 3), None)[1],
+        "reply": server.reply(1, 42),
+        "error_about_a_call": server.refusal(1, Refusal(Code.REPLY, "no_stock", "none is left")),
+        "cast": client.cast("reset"),
+        "push": server.push((Atom("changed"), 42)),
+        "keepalive": client.keepalive(),
+        "error_about_the_line": server.refusal(None, Refusal(Code.IDENTIFIER, "", "")),
+    }
+
+
+def etf_bytes(name):
+    parts = {"…": in_bytes("header"), "0…": bytes(87)}
+    words = re.sub(r"#.*", "", ETF_BLOCKS[name]).split()
+    return b"".join(parts[word] if word in parts else bytes.fromhex(word) for word in words)
+
+
+def test_there_is_an_example_of_each_packet_of_etf():
+    assert ETF_BLOCKS.keys() == etf_golden().keys()
+
+
+@pytest.mark.parametrize("name", ETF_BLOCKS)
+def test_the_bytes_of_an_example_of_etf_are_those_of_the_code(name):
+    assert etf_bytes(name).hex() == etf_golden()[name].hex()
+
+
+def test_the_packets_of_etf_are_those_of_the_code():
+    listed = {row[0]: row[1] for row in table("| packet | who sends it |")}
+    for end, who in ((Role.CLIENT, "client"), (Role.SERVER, "server")):
+        sends = {Type(kind).name.lower() for kind in EtfClientSession.sends[end, State.OPEN]}
+        assert sends - {"keepalive"} == {name for name, by in listed.items() if by == who} - {"keepalive"}
+    assert listed["keepalive"] == "client"
+
+
+def test_the_limits_of_etf_are_those_of_the_code():
+    limits = {row[0]: row[1] for row in table("| what | limit | over it |")}
+    assert {
+        name: int(re.sub(r"[^0-9].*", "", text.replace(",", ""))) for name, text in limits.items() if text[0].isdigit()
+    } == {
+        "tuples, lists, maps inside each other": etf_types.MAX_DEPTH,
+        "characters of an atom": etf_types.ATOM_SIZE,
+        "different atoms on one line": etf_types.MAX_ATOMS,
+        "terms in one payload": etf_types.MAX_TERMS,
+        "bytes of an integer": etf_types.INTEGER_SIZE,
+        "keys of a map with one hash": 32,
+    }
+
+
+def test_the_pacing_is_that_of_the_code():
+    assert f"{UNANSWERED} \N{MULTIPLICATION SIGN} `pacing`" in TEXT
+    assert f"{CLIENT['pacing'].default} s if it is not given" in TEXT
+    assert f"callbacks take up to {UNANSWERED * CLIENT['pacing'].default:g} s for a call" in TEXT
+    assert f"at least {FRAME_SIZE // 1024} KiB of the {HIGH_WATER >> 20} MiB" in TEXT
+    assert f"when {HIGH_WATER // FRAME_SIZE} wait" in TEXT
+
+
+VALUES = {
+    "`nil`, `true`, `false`": [None, True, False],
+    "any other atom": [erps_gevent.Atom("ok")],
+    "integer, float": [2**70, 1.5],
+    "binary that is UTF-8 (a string of Elixir's)": ["text"],
+    "any other binary": [b"\xff"],
+    "bits that are no whole bytes: `<<5::3>>`": [erps_gevent.Bitstring(b"\xa0", 3)],
+    "tuple": [(1,)],
+    "list, keyword list, charlist": [[104, 105]],
+    "improper list: `[1 \\| 2]`": [erps_gevent.ImproperList((1,), 2)],
+    "map, struct": [{1: 2}],
+    "pid, port, reference, function": [erps_gevent.OpaqueTerm("function", b"qw\1aw\1ba\1")],
+    "list, map in the key of a map": [{erps_gevent.OpaqueTerm("list", b"k\0\1\1"): 1}],
+}
+
+
+def test_the_values_of_erlang_are_those_of_the_code():
+    rows = re.findall(r"^\| (.*?) \| ", TEXT[TEXT.index("| Erlang, Elixir |") :].split("\n\n")[0], re.MULTILINE)[2:]
+    assert rows == list(VALUES)
+    for values in VALUES.values():
+        for value in values:
+            found = etf.decode(etf.encode(value))
+            assert (found, type(found)) == (value, type(value))

@@ -1,0 +1,94 @@
+"""Both ends of a line to Erps 0.7: what is different where no packet says hello, goaway or "I am still here".
+
+Everything else is as in `client_connection.py` and `server_connection.py`; what is sent is paced by `pacing.py`.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any
+
+from erps_gevent.client_connection import ClientConnection
+from erps_gevent.otp.messages import StopRequest
+from erps_gevent.otp.words import SHUTDOWN
+from erps_gevent.pacing import PacedOutbox
+from erps_gevent.server_connection import ServerConnection
+from erps_gevent.wire.session import Packet, State
+
+
+class EtfClientConnection(ClientConnection):
+    """The client's end. `pacing` is seconds between two packets; all else as for ClientConnection."""
+
+    __slots__ = ("pacing",)
+    outbox: PacedOutbox
+
+    def __init__(self, *args: Any, pacing: float) -> None:
+        self.pacing = pacing
+        super().__init__(*args)
+
+    def _outbox(self, send_timeout: float) -> PacedOutbox:
+        return PacedOutbox(self.hub, self.stream, send_timeout, self._write_failed, self.pacing)
+
+    def take(self, packet: Packet) -> None:
+        waiting = self.pending.get(packet.ref) if packet.ref else None
+        super().take(packet)
+        if waiting is not None:
+            self.outbox.answered(waiting[1])
+
+    def keep_alive(self, interval: float, dead_after: float | None) -> None:
+        """Say something after `interval` seconds of silence, and so on.
+
+        Nobody answers, so a silent line is no dead one; the kernel's own keepalive finds out. Nothing is said while
+        a call is pending: a server that is busy with it would find the keepalive and the next packet together.
+        """
+        self._stop_clock()
+        if self.cause is not None:
+            return
+        silence = monotonic() - self.heard
+        if silence >= interval:
+            silence = 0.0
+            if not (self.pending or self.outbox.size):
+                self._say_keepalive()
+        self.clock = self.hub.loop.timer(max(interval - silence, 0.001))
+        self.clock.start(self.keep_alive, interval, dead_after)
+
+
+class EtfServerConnection(ServerConnection):
+    """The server's end. `pacing` is seconds between two packets; all else as for ServerConnection."""
+
+    __slots__ = ("pacing",)
+
+    def __init__(self, *args: Any, pacing: float) -> None:
+        self.pacing = pacing
+        super().__init__(*args)
+
+    def _outbox(self, send_timeout: float) -> PacedOutbox:
+        return PacedOutbox(self.hub, self.stream, send_timeout, self._write_failed, self.pacing)
+
+    def goaway(self) -> None:
+        """The client cannot be asked to move, so the line ends when it is idle."""
+        super().goaway()
+        self.wake()
+
+    def _take_call(self, ref: int, request: Any, meta: Any) -> None:
+        # The references of Erps are hashes. Its client has forgotten the first caller of two that share one, and would
+        # give the first answer to the second caller.
+        earlier = self.calls.pop(ref, None)
+        if earlier is not None:
+            earlier.done = True
+        super()._take_call(ref, request, meta)
+
+    def _more_events(self, deadline: float | None) -> bool:
+        if self.session.state is State.LEAVING and not self.calls:
+            if not self.outbox.size:
+                # A last look: what has come by now is served.
+                if not self.pull() and self.cause is None:
+                    self.mailbox.append(StopRequest(SHUTDOWN))
+                return True
+            self.outbox.tell(self.wake)
+        return super()._more_events(deadline)
+
+    def _respond(self, ref: int, frame: bytes) -> None:
+        super()._respond(ref, frame)
+        if self.session.state is State.LEAVING:
+            self.wake()
