@@ -70,7 +70,10 @@ def test_another_transport_is_refused(erps_daemon, wanted):
 
 
 def test_a_socket_of_a_network_is_no_listener_over_memory(erps_daemon):
-    with socket.socket() as bound, pytest.raises(erps.ConfigError, match="Memory.. has none: pass an address instead"):
+    with (
+        socket.socket() as bound,
+        pytest.raises(erps.ConfigError, match=r"Memory\(\) has none: pass an address instead"),
+    ):
         bound.bind(("127.0.0.1", 0))
         erps_daemon(Lab, listener=bound)
 
