@@ -120,6 +120,8 @@ class Daemon(Acceptor):
         The process listens as long as it lives. An exit that its parent sends, and erps.stop, are a stop(): clients
         move, within `shutdown`. A kill, or a fatal error of accepting, which is then its exit reason, closes the
         listening socket at once and ends the servers, but for those that a server_supervisor has.
+        A close(), drain() or stop() of the daemon ends it with NORMAL, after which a permanent child is started again;
+        terminate_child of its supervisor is what ends it for good.
         source: Erps.Daemon.start_link/3
         """
         given, rest = behaviour.split(kwargs, daemon_process.START_OPTIONS)

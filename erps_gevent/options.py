@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 
 from erps_gevent.errors import ConfigError
 from erps_gevent.otp.behaviour import Option, count, flag, number, one_of
@@ -14,6 +14,7 @@ from erps_gevent.otp.names import Via
 from erps_gevent.otp.process import Pid
 from erps_gevent.wire.packet import check_identifier, parse_version
 from erps_gevent.wire.payloads import LEAST_SIZE
+from erps_gevent.wire.requirement import parse_versions
 from erps_gevent.wire.signing import Keyring
 
 MEBIBYTE = 1024 * 1024
@@ -33,16 +34,16 @@ def _version(name: str, value: Any) -> tuple[int, int, int]:
         raise ConfigError(f"{name}: {error}") from None
 
 
-def _versions(name: str, value: Any) -> SpecifierSet | None:
+def _versions(name: str, value: Any) -> Any:
     if value is None or isinstance(value, SpecifierSet):
         return value
+    # A SpecifierSet takes a list or bytes too, and fails on them at the first client.
+    if not isinstance(value, str):
+        raise ConfigError(f"{name} is text such as '~=1.0', '>=1.2,<2' or '~> 1.0 and < 1.5.0', not {value!r}")
     try:
-        # It takes a list or bytes too, and fails on them at the first client.
-        if isinstance(value, str):
-            return SpecifierSet(value)
-    except InvalidSpecifier:
-        pass
-    raise ConfigError(f"{name} is a version specifier such as '~=1.0' or '>=1.2,<2', not {value!r}")
+        return parse_versions(value)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
 
 
 def _compressed(name: str, value: Any) -> bool | int:

@@ -11,13 +11,17 @@ import weakref
 
 import gevent
 import pytest
-from faces import PATIENCE, Gate, House, Lab, LabClient, Notes, free_port, greenlets, until, wire
+from ends import Scripted
+from faces import PATIENCE, Gate, House, Lab, LabClient, Notes, ended, free_port, greenlets, tls, until, wire
 from gevent.monkey import get_original
 from support import MS, Certs
 
 import erps_gevent as erps
 from erps_gevent import Continue, Ignore, NoReply, Stop
 from erps_gevent.backoff import Backoff
+from erps_gevent.transport.sockets import listen
+from erps_gevent.wire.packet import Stamp, Type
+from erps_gevent.wire.session import ServerSession
 
 start_native_thread = get_original("_thread", "start_new_thread")
 
@@ -681,6 +685,222 @@ def test_a_client_that_was_not_started_has_no_pid():
     client = LabClient(("127.0.0.1", 1), transport=erps.Tcp())
     with pytest.raises(erps.NoProc, match="has no process yet"):
         client.pid
+
+
+# What a user may say and be sent, and what callbacks answer with.
+
+
+def test_what_is_missing_is_said_at_once():
+    with pytest.raises(TypeError, match="address"):
+        LabClient(transport=erps.Tcp())
+
+
+def test_a_start_returns_before_the_line_is_up_and_its_process_is_free_meanwhile(plain_house):
+    noted, gate = Notes(), Gate()
+
+    class Late(Lab):
+        def init(self):
+            super().init()
+            gate()
+
+    daemon = plain_house.daemon(Late)
+    pid = LabClient.start(daemon.address, noted, transport=erps.Tcp(), hub="here")
+    plain_house.pids.append(pid)
+    assert gate.entered.wait(PATIENCE)
+    pid.send("to the mailbox")
+    assert noted.wait("info") == ["to the mailbox"]
+    assert noted.of("connect") == []
+    call = gevent.spawn(pid.call, ("echo", 1), timeout=PATIENCE)
+    gate.open()
+    assert call.get(timeout=PATIENCE) == 1
+
+
+@pytest.mark.parametrize("count", [2, 50, 1000])
+def test_any_number_of_callers_share_a_line_at_once(house, count):
+    client = house.client(house.daemon())
+    client.wait_connected(PATIENCE)
+    callers = [gevent.spawn(client.call, ("echo", number), timeout=PATIENCE) for number in range(count)]
+    assert [caller.get(timeout=PATIENCE) for caller in callers] == list(range(count))
+
+
+@pytest.mark.parametrize("request_", ["$socket", "$connect", "$disconnect", "$gen_call", "stop", "bye", None, ()])
+def test_no_request_is_kept_from_the_server(plain_house, request_):
+    class Echo(erps.Server, identifier="lab"):
+        def handle_call(self, request, from_):
+            return erps.Reply(request)
+
+    client = plain_house.client(plain_house.daemon(Echo))
+    assert client.call(request_, timeout=PATIENCE) == request_
+    assert client.connected
+
+
+@pytest.mark.parametrize("message", [("closed", 1), ("tcp_closed", 1), ("ssl_closed", 1), "closed", "$recv", None])
+def test_no_message_is_kept_from_the_client(plain_house, message):
+    noted = Notes()
+    client = plain_house.client(plain_house.daemon(), noted)
+    client.wait_connected(PATIENCE)
+    client.pid.send(message)
+    assert noted.wait("info") == [message]
+    assert client.call(("echo", 1), timeout=PATIENCE) == 1
+
+
+def test_a_client_without_handle_push_drops_what_is_pushed(plain_house):
+    daemon = plain_house.daemon()
+    client = plain_house.client(daemon, cls=erps.Client, identifier="lab", version="1.0.0")
+    client.wait_connected(PATIENCE)
+    daemon.broadcast("ping")
+    until(lambda: client.stats["pushes"] == 1)
+    assert client.call(("echo", 1), timeout=PATIENCE) == 1
+
+
+class Then(LabClient):
+    """Its handle_push answers with `then`."""
+
+    def init(self, note, then, begin=None):
+        super().init(note)
+        self.then = then
+        return begin
+
+    def handle_push(self, message):
+        super().handle_push(message)
+        return NoReply(then=self.then)
+
+    def handle_continue(self, argument):
+        self.note("continue", argument)
+
+
+@pytest.mark.parametrize(
+    ("then", "what", "noted"),
+    [
+        (erps.IdleTimeout(20 * MS), "info", [erps.TIMEOUT]),
+        (erps.Continue("on"), "continue", ["on"]),
+        (erps.HIBERNATE, "push", ["ping"]),
+    ],
+    ids=["idle timeout", "continue", "hibernate"],
+)
+def test_a_callback_of_a_connected_client_may_answer_with_what_comes_then(plain_house, then, what, noted):
+    """An idle timeout passes in 20 ms although the line is alive meanwhile."""
+    notes = Notes()
+    daemon = plain_house.daemon()
+    client = plain_house.client(daemon, notes, then, cls=Then, keepalive=1 * MS)
+    client.wait_connected(PATIENCE)
+    daemon.broadcast("ping")
+    assert notes.wait(what) == noted
+    assert client.call(("echo", 1), timeout=PATIENCE) == 1
+
+
+@pytest.mark.parametrize(
+    ("then", "what", "noted"),
+    [(erps.IdleTimeout(3600.0), "connect", 1), (erps.Continue("on"), "continue", 1), (erps.HIBERNATE, "connect", 1)],
+    ids=["idle timeout", "continue", "hibernate"],
+)
+def test_what_comes_after_init_does_not_put_off_the_connection(plain_house, then, what, noted):
+    notes = Notes()
+    client = plain_house.client(plain_house.daemon(), notes, None, erps.Ok(then=then), cls=Then)
+    client.wait_connected(PATIENCE)
+    assert len(notes.wait(what)) == noted
+
+
+def test_an_idle_timeout_of_init_comes_although_the_line_is_being_made(plain_house):
+    notes = Notes()
+    client = plain_house.client(
+        ("127.0.0.1", free_port()), notes, None, erps.Ok(then=erps.IdleTimeout(0)), cls=Then, reconnect=3600.0
+    )
+    client.connect()
+    assert notes.wait("info") == [erps.TIMEOUT]
+
+
+def test_handle_connect_may_stop_the_client(plain_house):
+    class Choosy(LabClient):
+        def handle_connect(self, peer):
+            return Stop("not this one")
+
+    noted = Notes()
+    pid = Choosy.start(plain_house.daemon().address, noted, transport=erps.Tcp(), hub="here")
+    assert ended(pid) == "not this one"
+    assert noted.of("terminate") == ["not this one"]
+
+
+def test_a_client_whose_certificate_is_refused_was_never_connected(certs, impostor_certs):
+    """With TLS 1.3 its own handshake has succeeded by then."""
+    noted = Notes()
+    house = House(wire("tls1.3", certs))
+    client = house.client(house.daemon(), noted, transport=tls("tls1.3", impostor_certs, "alice", False, ca=certs.ca))
+    with pytest.raises(erps.Disconnected, match="the server refused our certificate"):
+        client.call(("echo", 1), timeout=PATIENCE)
+    noted.wait("disconnect")
+    assert noted.of("connect") == []
+    house.close()
+
+
+UNKNOWN_TAG = bytes.fromhex("82f6 d90539 80")  # [null, 1337([])], of which safe mode knows nothing
+
+
+class Trusting(LabClient, safe=False):
+    pass
+
+
+@pytest.fixture
+def scripted(plain_house):
+    """Connects a client of this class to a server that the test speaks for."""
+    open_ = []
+
+    def connect(cls, *args, **options):
+        listener = listen(("127.0.0.1", 0))
+        listener.settimeout(PATIENCE)
+        client = plain_house.client(listener.getsockname(), *args, cls=cls, **options)
+        client.connect()
+        stream = erps.Tcp().accept(*listener.accept(), PATIENCE)
+        open_.extend((listener, stream))
+        server = Scripted(stream, ServerSession(Stamp((0, 0, 0), "lab")))
+        server.hear(Type.HELLO)
+        server.say(server.session.welcome(None, 1000))
+        client.wait_connected(PATIENCE)
+        return client, server
+
+    yield connect
+    # Before the clients, whose bye nobody would read.
+    for end in open_:
+        end.close()
+
+
+@pytest.mark.parametrize(("cls", "given"), [(LabClient, {}), (Trusting, {"safe": True})], ids=["default", "start"])
+def test_a_safe_client_closes_the_line_on_what_it_does_not_know(scripted, cls, given):
+    notes = Notes()
+    _, server = scripted(cls, notes, **given)
+    server.say(Stamp((0, 0, 0), "lab").frame(Type.PUSH, UNKNOWN_TAG))
+    assert isinstance(notes.wait("disconnect")[0], erps.UnsafeTerm)
+    assert notes.of("push") == []
+
+
+@pytest.mark.parametrize(("cls", "given"), [(Trusting, {}), (LabClient, {"safe": False})], ids=["class", "start"])
+def test_a_client_that_is_not_safe_takes_what_it_does_not_know(scripted, cls, given):
+    notes = Notes()
+    _, server = scripted(cls, notes, **given)
+    server.say(Stamp((0, 0, 0), "lab").frame(Type.PUSH, UNKNOWN_TAG))
+    assert notes.wait("push")[0].tag == 1337
+
+
+@pytest.mark.parametrize(("given", "cap"), [({}, 7.0), ({"reconnect": 8.0}, 8.0)], ids=["class", "start"])
+def test_reconnect_may_be_a_class_keyword(plain_house, given, cap):
+    class Patient(LabClient, reconnect=7.0):
+        pass
+
+    client = plain_house.client(("127.0.0.1", free_port()), cls=Patient, **given)
+    client.connect()
+    assert client._lifeline.healer._backoff.cap == cap
+
+
+def test_without_a_keepalive_nothing_is_said(scripted):
+    client, server = scripted(LabClient, keepalive=None)
+    assert client._lifeline.healer.line.clock is None
+    assert server.hears_nothing()
+
+
+def test_its_socket_and_its_code_are_nobody_elses_business():
+    """Nothing but its reader may read from the socket, and Python reloads no code into a living process."""
+    assert not hasattr(erps.Client, "socket")
+    assert not hasattr(erps.Client, "code_change")
 
 
 # An operator's view.

@@ -148,7 +148,8 @@ def test_opening_dials_once_however_often_it_is_asked(world, healer):
     assert world.attempts == 1
     assert world.connected == [healer.line]
     healer.open()
-    assert healer.state is State.UP
+    turn(3)
+    assert (healer.state, world.attempts) == (State.UP, 1)
 
 
 def test_a_call_during_the_first_attempt_waits_for_it(world, healer):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from packaging.specifiers import SpecifierSet
 
+import erps_gevent as erps
 from erps_gevent.client import Client
 from erps_gevent.daemon import Daemon
 from erps_gevent.errors import ConfigError
@@ -178,6 +179,153 @@ def test_a_bad_value_is_an_error_that_names_the_option_and_the_place(name, value
 def test_an_option_that_does_not_exist_is_an_error_with_the_nearest_one():
     with pytest.raises(TypeError, match=r"Lab has no option 'reconect'; did you mean 'reconnect'\?"):
         checked({"reconect": 5}, CLIENT, "Lab")
+
+
+def test_versions_may_be_a_requirement_of_elixir():
+    found = check("versions", "~> 1.0 and < 2.0.0 or == 3.1.0")
+    assert found.contains("3.1.0")
+    assert not found.contains("2.0.0")
+
+
+def test_a_bad_requirement_is_an_error_that_names_the_part():
+    with pytest.raises(ConfigError) as caught:
+        check("versions", "~> 1.0 and < 2")
+    text = "Lab: versions: '< 2' in '~> 1.0 and < 2': '2' is no version of three numbers, as in '< 1.0.0'"
+    assert str(caught.value) == text
+
+
+# In class statements and at starts.
+
+CHANGED = {
+    "identifier": ("counter", "shop"),
+    "version": ("1.0.3", "2.0.0"),
+    "versions": ("~=1.0", "~> 2.0"),
+    "safe": (False, True),
+    "compressed": (True, 9),
+    "codec": ("etf", "cbor"),
+    "pacing": (0.5, 0),
+    "signing": (RING, None),
+    "max_size": (2000, 3000),
+    "max_pending": (2, 3),
+    "max_pushes": (2, 3),
+    "connect_timeout": (2.0, None),
+    "send_timeout": (2.0, 3.0),
+    "keepalive": (2.0, None),
+    "dead_after": (2.0, None),
+    "reconnect": (2.0, 3.0),
+    "heal": (False, True),
+    "hub": ("here", "thread"),
+    "expose_tracebacks": (True, False),
+    "id": ("one", "other"),
+    "restart": ("transient", "temporary"),
+    "shutdown": (2.0, "infinity"),
+    "forward_callers": (True, False),
+}
+FACES = {"server": erps.Server, "client": erps.Client}
+OF_FACES = [(who, name) for who in FACES for name in TABLES[who]]
+# What a daemon is told of these is about the daemon; its servers have them from their class.
+AT_STARTS = [(who, name) for who, name in OF_FACES if (who, name) not in {("server", child) for child in CHILD}]
+
+
+def stated(who, **keywords):
+    """What `class Stated(erps.Server, ...)` makes."""
+    return type("Stated", (FACES[who],), {}, **keywords)
+
+
+def started(who, cls, **given):
+    """The options that hold when it is started with those given."""
+    if who == "client":
+        return cls(("localhost", 1), transport=erps.Tcp(), **given)._lifeline.chosen
+    return erps.Daemon(("127.0.0.1", 0), cls, transport=erps.Tcp(), **given).options
+
+
+def test_each_option_of_a_class_is_tried():
+    assert set(CHANGED) == {name for _, name in OF_FACES}
+
+
+@pytest.mark.parametrize(("who", "name"), OF_FACES)
+def test_a_class_keyword_wins_over_the_default_and_is_inherited(who, name):
+    value = CHANGED[name][0]
+    heir = type("Heir", (stated(who, **{name: value}),), {})
+    assert str(heir.class_options[name]) == str(check(name, value))
+    assert stated(who).class_options == {}
+
+
+@pytest.mark.parametrize(("who", "name"), AT_STARTS)
+def test_an_option_of_the_start_wins_over_the_class_keyword(who, name):
+    of_class, of_start = CHANGED[name]
+    cls = stated(who, **{name: of_class})
+    found = [started(who, stated(who)), started(who, cls), started(who, cls, **{name: of_start})]
+    wanted = [DEFAULTS[name], check(name, of_class), check(name, of_start)]
+    assert [str(chosen[name]) for chosen in found] == list(map(str, wanted))
+
+
+@pytest.mark.parametrize(("who", "name"), OF_FACES)
+def test_a_misspelt_class_keyword_is_refused_at_the_class_statement(who, name):
+    wrong = name[:-1] + "_" + name[-1]
+    with pytest.raises(TypeError, match=f"class Stated has no option '{wrong}'; did you mean '{name}'"):
+        stated(who, **{wrong: CHANGED[name][0]})
+
+
+@pytest.mark.parametrize(("who", "name"), AT_STARTS)
+def test_a_misspelt_option_is_refused_at_the_start(who, name):
+    wrong = name[:-1] + "_" + name[-1]
+    with pytest.raises(TypeError, match=f"'{wrong}'; did you mean '{name}'"):
+        started(who, stated(who), **{wrong: CHANGED[name][0]})
+
+
+@pytest.mark.parametrize(("name", "value"), BAD, ids=lambda value: str(value)[:20])
+def test_a_bad_value_is_refused_at_the_class_statement_and_at_the_start(name, value):
+    for who in FACES:
+        if name in TABLES[who]:
+            with pytest.raises(ConfigError, match=f"class Stated: {name}"):
+                stated(who, **{name: value})
+        if (who, name) in AT_STARTS:
+            with pytest.raises(ConfigError, match=f"Stated: {name}"):
+                started(who, stated(who), **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    # None is the default of its shutdown: as long as its stop_timeout needs.
+    [(name, value) for name, value in BAD if name in DAEMON and (name, value) != ("shutdown", None)],
+)
+def test_a_bad_value_is_refused_by_the_daemon(name, value):
+    with pytest.raises(ConfigError, match=f"Daemon: {name}"):
+        started("server", erps.Server, **{name: value})
+
+
+@pytest.mark.parametrize("name", DAEMON)
+def test_a_misspelt_option_is_refused_by_the_daemon(name):
+    wrong = name[:-1] + "_" + name[-1]
+    with pytest.raises(TypeError, match=f"'{wrong}'; did you mean '{name}'"):
+        started("server", erps.Server, **{wrong: 1})
+
+
+@pytest.mark.parametrize("name", [name for name in DAEMON if name not in CHILD])
+def test_an_option_of_the_daemon_is_no_class_keyword(name):
+    """A class does not listen: what is about listening is said where it is done."""
+    with pytest.raises(TypeError, match=f"class Stated has no option '{name}'"):
+        stated("server", **{name: 1})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["base_packet", "decode_opts", "encode_opts", "hmac_key", "reply_cache", "reply_ttl", "sign_with", "tls_opts"],
+)
+@pytest.mark.parametrize("who", FACES)
+def test_what_is_no_option_does_not_become_one_by_being_given(who, name):
+    """Erps takes these, or lets them into its state, and most have no effect."""
+    with pytest.raises(TypeError, match=f"class Stated has no option '{name}'"):
+        stated(who, **{name: 1})
+    with pytest.raises(TypeError, match=name):
+        started(who, stated(who), **{name: 1})
+
+
+@pytest.mark.parametrize("name", ["server_options", "timeout", "verification"])
+def test_what_is_no_option_of_the_daemon_is_refused(name):
+    with pytest.raises(TypeError, match=name):
+        started("server", erps.Server, **{name: 1})
 
 
 @pytest.mark.parametrize(

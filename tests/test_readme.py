@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import subprocess
@@ -29,7 +30,7 @@ def place(tmp_path):
 @pytest.fixture
 def port(place):
     """The port of README's server, running in a process of its own."""
-    program, _ = blocks("python")
+    program = blocks("python")[0]
     program = program.replace('("0.0.0.0", 4747)', '("127.0.0.1", 0)')
     program = program.replace("    daemon.serve_forever()", "    print(daemon.server_port)\n    daemon.serve_forever()")
     command = [sys.executable, "-c", program]
@@ -39,11 +40,21 @@ def port(place):
 
 
 def test_the_counter_counts_and_pushes(place, port):
-    _, program = blocks("python")
+    program = blocks("python")[1]
     program = program.replace("4747", str(port)) + "print(counter.add(4), flush=True)\ncounter.close()\n"
     done = run_python("-c", program, cwd=place)
     assert (done.returncode, done.stderr) == (0, "")
     assert "7" in done.stdout.splitlines()
+
+
+def test_the_tree_starts_its_children_in_order(place):
+    server, _, tree = blocks("python")
+    tree = tree.replace('("0.0.0.0", 4747)', '("127.0.0.1", 0)').replace("Tree.start_link", "tree = Tree.start_link")
+    tree += "print([id for id, *_ in erps.Supervisor.which_children(tree)])\nerps.stop(tree)\n"
+    done = run_python("-c", server.partition("with erps.Daemon")[0] + tree, cwd=place)
+    assert (done.returncode, done.stderr) == (0, "")
+    clients, servers, (daemon, listener) = ast.literal_eval(re.sub(r"<class '[\w.]+'>", "'Daemon'", done.stdout))
+    assert (clients, servers, daemon, listener) == ("clients", "servers", "Daemon", ("127.0.0.1", 0))
 
 
 def test_every_error_is_drawn():
@@ -62,7 +73,7 @@ def test_the_first_screen_has_two_commands_of_one_line():
     demo, tests = blocks("sh")[:2]
     assert demo.count("\n") == tests.count("\n") == 1
     assert demo.rstrip().endswith("erps demo")
-    assert tests.rstrip().endswith("tox")
+    assert tests.rstrip().endswith("tox run-parallel")
 
 
 def test_ci_runs_the_second_command():

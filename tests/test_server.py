@@ -67,7 +67,8 @@ def test_keepalives_do_not_put_off_the_idle_timeout(house):
     client = house.client(daemon, mine, keepalive=10 * MS)
     client.call(100 * MS, timeout=PATIENCE)
     before = daemon.servers[0].received_bytes
-    assert mine.wait("push") == ["idle"]
+    with gevent.Timeout(1000 * MS, AssertionError("the keepalives put it off")):
+        assert mine.wait("push") == ["idle"]
     assert noted.of("info") == [erps.TIMEOUT]
     assert daemon.servers[0].received_bytes > before
 

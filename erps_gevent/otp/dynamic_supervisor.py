@@ -73,6 +73,7 @@ class DynamicSupervisor(Supervising):
                     AlreadyStarted  its name belongs to `pid`.
                     MaxChildren     there are max_children.
                     ConfigError     it is no child; the supervisor was not asked.
+                    CallTimeout     no answer in time; the child may start all the same.
         switch:     parks; the supervisor does nothing else until the child's init has returned.
         source:     DynamicSupervisor.start_child/2
         """

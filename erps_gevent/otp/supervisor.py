@@ -88,6 +88,7 @@ class Supervisor(Supervising):
                     AlreadyStarted  its id, or its name, belongs to `pid`.
                     ErrorReply      "already_present": its id belongs to a child that is not running.
                     ConfigError     it is no child; the supervisor was not asked.
+                    CallTimeout     no answer in time; the child may start all the same.
         switch:     parks; the supervisor does nothing else until the child's init has returned.
         source:     Supervisor.start_child/2
         """

@@ -3,6 +3,7 @@
 The rules are the same for what we send, so that a value is refused where it was made and not at the other end:
 
     depth   at most 64 containers inside each other
+    count   at most a million containers: see wire/containers.py
     keys    of a dict, items of a set: at most 32 with one hash, so that nobody can make a dict quadratic
     tags    those of `wire/types.py`. No shared references, so that a value has no cycles
 

@@ -96,7 +96,7 @@ class ClientSession(Session):
 class ServerSession(Session):
     """The server's end. Once it has had a hello, it knows `peer_max_size`.
 
-    versions: a `packaging` specifier set that the client's version must be in; None serves every version.
+    versions: what the client's version must be in, as from `parse_versions`; None serves every version.
     """
 
     role = Role.SERVER

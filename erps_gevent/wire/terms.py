@@ -14,6 +14,7 @@ from typing import Any
 from cbor2 import CBORDecodeError, CBORTag, dumps, loads
 
 from erps_gevent.errors import BadPacket, EncodeError, ProtocolError, UnsafeTerm
+from erps_gevent.wire.containers import MAX_CONTAINERS, too_many
 from erps_gevent.wire.safe import ATOMS, LENIENT, MAX_DEPTH, NO_DATA, SAFE, Types, clash, judge, refuse_tag
 from erps_gevent.wire.types import APPLICATION, DICT, FROZENSET, PACK, REGISTERED, SET, TUPLE, register_type
 from erps_gevent.wire.unsendable import Unsendable, name_of
@@ -38,11 +39,19 @@ def encode(value: Any, root: str = "value") -> bytes:
     """The CBOR of one value.
 
     root:   the word for the value in an error's text: `request[1]['when']`.
-    raises: EncodeError  it has a part that does not travel, is nested too deep, or contains itself.
+    raises: EncodeError  it has a part that does not travel, is nested too deep, contains itself, or holds more
+                         containers than the peer takes.
     """
-    kind = type(value)
-    if kind is bytes and len(value) >= LARGE:
+    if type(value) is bytes and len(value) >= LARGE:
         return b"".join((_large_head(len(value)), value))
+    encoded = _encoded(value, root)
+    if too_many(encoded):
+        raise EncodeError(f"{root} holds more than {MAX_CONTAINERS:,} containers; send it in parts")
+    return encoded
+
+
+def _encoded(value: Any, root: str) -> bytes:
+    kind = type(value)
     try:
         if kind is tuple and _is_plain(value, MAX_DEPTH - 1):
             return _TUPLE_HEAD + dumps(value)
@@ -207,7 +216,8 @@ _END_ITEM = b"\x50" + _END
 def decode(payload: bytes | memoryview, safe: bool = True) -> Any:
     """The value of `payload`, which is one item of CBOR.
 
-    safe:   False lets tags that are not in the table through, as `cbor2.CBORTag`, and simple values.
+    safe:   False lets tags that are not in the table through, as `cbor2.CBORTag`, simple values, and any number of
+            containers.
     raises: UnsafeTerm  it holds something that is refused, and may be valid CBOR.
             BadPacket   it is no CBOR, was cut short, or goes on after the value.
     """
@@ -215,6 +225,8 @@ def decode(payload: bytes | memoryview, safe: bool = True) -> Any:
         found = _large_bytes(payload)
         if found:
             return _around(payload, *found, safe)
+    if safe and too_many(payload, packet=True):
+        raise UnsafeTerm(f"the value holds more than {MAX_CONTAINERS:,} containers; send it in parts")
     try:
         value, end = loads(
             b"".join((b"\x82", payload, _END_ITEM)),

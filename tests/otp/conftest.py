@@ -1,4 +1,4 @@
-"""Fixtures of the tests of supervisors and registries."""
+"""Fixtures of the tests of the kernel: logs, the clock, supervisors and registries."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from gevent.event import Event
-from otp.kernel import Log, ended, idle, spawn
+from otp.kernel import Clock, Log, ended, idle, spawn
 from otp.trees import drop
 
+from erps_gevent.otp import inbox, loop
 from erps_gevent.otp.dynamic_supervisor import DynamicSupervisor
 from erps_gevent.otp.primitives import kill
 from erps_gevent.otp.process import Pid
@@ -21,6 +22,15 @@ from erps_gevent.otp.words import KILLED
 @pytest.fixture
 def log() -> Log:
     return Log()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Time passes by `clock.advance(seconds, *pids)`, so that no test waits for it."""
+    made = Clock()
+    for module in (inbox, loop):
+        monkeypatch.setattr(module, "monotonic", made)
+    return made
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 import gevent
@@ -103,6 +104,29 @@ def spawn(main: Callable[[Process], object], *, trap: bool = False, label: str =
     process.trap_exit = trap
     process.spawn(lambda: main(process))
     return process
+
+
+def settle() -> None:
+    """Let run all that can run now, and what follows from it."""
+    for _ in range(10):
+        gevent.sleep(0)
+
+
+class Clock:
+    """The clock of loops and inboxes, in which time passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.skipped = 0.0
+
+    def __call__(self) -> float:
+        return monotonic() + self.skipped
+
+    def advance(self, seconds: float, *pids: Pid) -> None:
+        """Let so much time pass for these processes, and let them do what it is time for."""
+        self.skipped += seconds
+        for pid in pids:
+            pid.process.inbox.wake()
+        settle()
 
 
 def idle(_process: Process) -> None:

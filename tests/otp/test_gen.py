@@ -11,7 +11,7 @@ from time import monotonic
 import gevent
 import pytest
 from gevent.event import Event
-from otp.kernel import PATIENCE, Native, Phonebook, Probe, as_process, ended
+from otp.kernel import PATIENCE, Native, Phonebook, Probe, as_process, ended, settle
 from support import MS, run_python
 
 from erps_gevent.errors import (
@@ -620,7 +620,7 @@ def test_an_answered_or_failed_call_is_freed_without_the_collector(server, log):
         ask(lambda *_: Reply(1))
         ask(never)
         ask(lambda *_: {}["crash"])
-        gevent.sleep(5 * MS)
+        settle()
         assert [ref() for ref in refs] == [None, None, None]
     finally:
         gc.enable()

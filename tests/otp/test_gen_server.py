@@ -10,8 +10,7 @@ import gevent
 import pytest
 from gevent.event import Event
 from gevent.hub import get_hub
-from otp.kernel import PATIENCE, Native, Phonebook, Probe, as_process, ended
-from support import MS
+from otp.kernel import PATIENCE, Native, Phonebook, Probe, as_process, ended, settle
 
 from erps_gevent.errors import AlreadyStarted, ConfigError, ErrorReply, Exit, NoProc, ServerExit, StartError
 from erps_gevent.otp.behaviour import Option, flag
@@ -465,7 +464,7 @@ def test_no_cycle_keeps_the_state_of_a_dead_process_alive(end):
             pid.call("hello")
             exit_(pid, KILL) if end == "kill" else pid.cast("end")
             ended(pid)
-        gevent.sleep(MS)
+        settle()
         assert refs[0]() is None, gc.get_referrers(refs[0]())
         assert pid is None or not pid.is_alive()
     finally:

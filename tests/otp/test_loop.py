@@ -9,7 +9,7 @@ from time import monotonic
 import gevent
 import pytest
 from gevent.event import Event
-from otp.kernel import PATIENCE, Log, Native, Phonebook, Probe, as_process, ended, idle, spawn
+from otp.kernel import PATIENCE, Log, Native, Phonebook, Probe, as_process, ended, idle, settle, spawn
 from support import MS
 
 from erps_gevent.errors import (
@@ -171,7 +171,7 @@ def test_init_missing():
     def starter(process):
         with pytest.raises(TypeError, match=r"GenServer.init\(\): too many positional arguments"):
             GenServer.start_link(1)
-        gevent.sleep(5 * MS)
+        settle()
         return list(process.inbox.mailbox)
 
     assert as_process(starter, trap=True) == []
@@ -308,15 +308,17 @@ def test_of_many_concurrent_starts_one_gets_the_name(begin):
     assert {start.get() for start in starts} == {whereis("contended")}
 
 
-def test_init_state_ok_timeout(begin, log):
+def test_init_state_ok_timeout(begin, log, clock):
     """Case 17, GS start_event_timeout: once when idle, cancelled by a call."""
-    pid = begin(lambda _: Ok(IdleTimeout(5 * MS)))
+    pid = begin(lambda _: Ok(IdleTimeout(60)))
     pid.call("cancels it")
-    gevent.sleep(10 * MS)
+    clock.advance(61, pid)
     assert log == [("call", "cancels it")]
-    begin(lambda _: Ok(IdleTimeout(1 * MS)))
-    log.wait_for(("info", TIMEOUT))
-    gevent.sleep(5 * MS)
+    pid = begin(lambda _: Ok(IdleTimeout(60)))
+    clock.advance(59, pid)
+    assert log[1:] == []
+    clock.advance(1, pid)
+    clock.advance(61, pid)
     assert log[1:] == [("info", TIMEOUT)]
 
 
@@ -443,7 +445,7 @@ def test_info_unhandled_logged(caplog):
     """Case 49, GS undef_handle_info."""
     pid = GenServer.start()
     pid.send("hello")
-    gevent.sleep(MS)
+    settle()
     assert pid.is_alive()
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "has no handle_info; dropped 'hello'" in caplog.text
@@ -598,11 +600,12 @@ def test_a_chain_of_continues_lets_the_others_run(server):
 
 
 @pytest.mark.parametrize("cancel", ["call", "cast", "send"])
-def test_timeout_cancelled_by_any_message(server, log, cancel):
+def test_timeout_cancelled_by_any_message(server, log, cancel, clock):
     """Case 56, GS handle_event_timeout_plain; it is not armed again (rules 4.1)."""
-    server.call(lambda *_: Reply(1, IdleTimeout(5 * MS)))
+    server.call(lambda *_: Reply(1, IdleTimeout(60)))
     getattr(server, cancel)("cancels it")
-    gevent.sleep(10 * MS)
+    settle()
+    clock.advance(61, server)
     assert ("info", TIMEOUT) not in log
     assert len(log) == 1
 
@@ -623,11 +626,12 @@ TIMEOUTS = {
 
 
 @pytest.mark.parametrize("callback", TIMEOUTS)
-def test_timeout_from_each_callback(server, log, callback):
+def test_timeout_from_each_callback(server, log, callback, clock):
     """Case 58, GS handle_event_timeout: once only."""
-    TIMEOUTS[callback](server, IdleTimeout(1 * MS))
-    log.wait_for(("info", TIMEOUT))
-    gevent.sleep(5 * MS)
+    TIMEOUTS[callback](server, IdleTimeout(60))
+    settle()
+    clock.advance(60, server)
+    clock.advance(61, server)
     assert log == [("info", TIMEOUT)]
 
 
@@ -693,12 +697,12 @@ def test_a_bad_hibernate_after_is_named(seconds):
 # What sys asks is answered between the events.
 
 
-def test_a_suspended_process_takes_only_what_ends_it_and_what_sys_asks(server, log):
-    server.call(lambda *_: Reply(1, IdleTimeout(1 * MS)))
+def test_a_suspended_process_takes_only_what_ends_it_and_what_sys_asks(server, log, clock):
+    server.call(lambda *_: Reply(1, IdleTimeout(60)))
     sys.suspend(server)
     server.send("waits")
     server.send(ExitSignal(None, "a stranger's"))
-    gevent.sleep(5 * MS)
+    clock.advance(61, server)
     assert sys.get_state(server)["log"] is log
     assert log == []
     sys.resume(server)

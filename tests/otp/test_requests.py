@@ -8,7 +8,7 @@ import weakref
 import gevent
 import pytest
 from gevent.event import Event
-from otp.kernel import PATIENCE, Native, Probe, as_process, ended, idle, spawn
+from otp.kernel import PATIENCE, Native, Probe, as_process, ended, idle, settle, spawn
 from support import MS
 
 from erps_gevent.errors import CallExit, CallTimeout, ConfigError, ErrorReply, Exit, NoProc, ServerExit
@@ -267,7 +267,7 @@ def test_any_thread_may_send_and_wait(server):
         return wait_response(asked)
 
     assert Native(elsewhere).result() == "hello"
-    gevent.sleep(MS)
+    settle()
     assert server.process.monitors == {}
 
 
@@ -303,7 +303,7 @@ def test_an_answered_request_is_freed_without_the_collector(server, how):
     gc.disable()
     try:
         ref = ask()
-        gevent.sleep(2 * MS)
+        settle()
         assert ref() is None, gc.get_referrers(ref())
     finally:
         gc.enable()

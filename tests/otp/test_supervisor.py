@@ -9,6 +9,7 @@ import pytest
 from gevent.event import Event
 from otp.kernel import as_process, ended, idle
 from otp.trees import ENDINGS, Fate, Worker, end, pids, spec
+from support import MS
 
 from erps_gevent.errors import (
     AlreadyStarted,
@@ -120,6 +121,14 @@ def test_a_child_that_does_not_start_ends_the_start_of_the_tree(log):
     assert error.__cause__ is reason
     assert "Asked did not start" in str(error)
     assert log == [("start", "a"), ("start", "b"), ("stop", "b", SHUTDOWN), ("stop", "a", SHUTDOWN)]
+
+
+def test_a_tree_that_takes_too_long_to_start_is_killed_with_its_children(log):
+    stuck = spec("b", log, Event().wait)
+    with pytest.raises(StartError, match="took longer than") as info:
+        Supervisor.start_link([spec("a", log), stuck], strategy="one_for_one", timeout=5 * MS)
+    assert info.value.reason == "timeout"
+    log.wait_for(("stop", "a", KILLED))
 
 
 def test_a_child_whose_name_is_taken_ends_the_start_of_the_tree(log):
@@ -648,25 +657,18 @@ def significant(name, log, **keys):
 
 
 @pytest.mark.parametrize("restart", ["transient", "temporary"])
-def test_significant_any(supervise, log, restart):
-    """Optional significant_any_all, SS significant_temporary, significant_transient: the first end stops all."""
+@pytest.mark.parametrize(("mode", "before"), [("any_significant", []), ("all_significant", ["b"])])
+def test_significant_any_all(supervise, log, restart, mode, before):
+    """Optional, SS significant_temporary, significant_transient: any, the first end stops all; all, only the last."""
     children = significant("a", log, restart=restart), significant("b", log, restart=restart), spec("c", log)
-    supervisor = supervise(*children, auto_shutdown="any_significant")
-    pids(supervisor)["a"].cast(NORMAL)
-    assert ended(supervisor) is SHUTDOWN
-    assert stops(log) == ["a", "c", "b"]
-
-
-@pytest.mark.parametrize("restart", ["transient", "temporary"])
-def test_significant_all(supervise, log, restart):
-    """Optional significant_any_all, SS significant_temporary, significant_transient: only the last end does."""
-    children = significant("a", log, restart=restart), significant("b", log, restart=restart), spec("c", log)
-    supervisor = supervise(*children, auto_shutdown="all_significant")
-    end(pids(supervisor)["b"], NORMAL)
-    assert pids(supervisor)["a"].is_alive()
+    supervisor = supervise(*children, auto_shutdown=mode)
+    for name in before:
+        end(pids(supervisor)[name], NORMAL)
+        assert pids(supervisor)["a"].is_alive()
     pids(supervisor)["a"].cast(SHUTDOWN)
     assert ended(supervisor) is SHUTDOWN
-    assert stops(log) == ["b", "a", "c"]
+    left = [name for name in ("c", "b") if name not in before]
+    assert stops(log) == [*before, "a", *left]
 
 
 def test_the_end_of_others_is_no_auto_shutdown(supervise, log):

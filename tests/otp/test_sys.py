@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from time import monotonic
-
 import gevent
 import pytest
 from gevent.event import Event
-from otp.kernel import PATIENCE, Log, Native, Phonebook, Probe, as_process, ended, idle, spawn
+from otp.kernel import Log, Native, Phonebook, Probe, as_process, ended, idle, settle, spawn
 from support import MS
 
 from erps_gevent.errors import CallExit, CallingSelf, CallTimeout, ConfigError, NoProc, ServerExit
@@ -133,7 +131,7 @@ def test_a_suspended_server_that_traps_exits_ends_with_its_parent_and_nobody_els
         go.wait()
 
     family = spawn(parent)
-    gevent.sleep(MS)
+    settle()
     sys.suspend(pids[0])
     exit_(pids[0], "a stranger")
     assert sys.get_status(pids[0])["parent"] is family.pid
@@ -260,34 +258,33 @@ def test_any_thread_may_ask(server, log):
 # It changes nothing else.
 
 
-def test_a_system_message_neither_cancels_an_idle_timeout_nor_puts_it_off(server, log):
+def test_a_system_message_neither_cancels_an_idle_timeout_nor_puts_it_off(server, log, clock):
     """Rules 4.3."""
-    armed = monotonic()
-    server.call(lambda *_: Reply(1, IdleTimeout(20 * MS)))
-    with gevent.Timeout(PATIENCE):
-        while ("info", TIMEOUT) not in log:
-            sys.get_state(server)
-            gevent.sleep(MS)
-    assert monotonic() - armed >= 20 * MS
+    server.call(lambda *_: Reply(1, IdleTimeout(60)))
+    clock.advance(59, server)
+    sys.get_state(server)
+    assert log == []
+    clock.advance(1, server)
+    assert log == [("info", TIMEOUT)]
 
 
-def test_an_idle_timeout_that_passes_while_it_is_suspended_fires_when_it_is_resumed(server, log):
-    server.call(lambda *_: Reply(1, IdleTimeout(1 * MS)))
+def test_an_idle_timeout_that_passes_while_it_is_suspended_fires_when_it_is_resumed(server, log, clock):
+    server.call(lambda *_: Reply(1, IdleTimeout(60)))
     sys.suspend(server)
-    gevent.sleep(5 * MS)
+    clock.advance(61, server)
     assert log == []
     sys.resume(server)
     log.wait_for(("info", TIMEOUT))
 
 
-def test_a_message_that_waited_while_it_was_suspended_cancels_the_idle_timeout(server, log):
-    server.call(lambda *_: Reply(1, IdleTimeout(1 * MS)))
+def test_a_message_that_waited_while_it_was_suspended_cancels_the_idle_timeout(server, log, clock):
+    server.call(lambda *_: Reply(1, IdleTimeout(60)))
     sys.suspend(server)
     server.send("waits")
-    gevent.sleep(5 * MS)
+    clock.advance(61, server)
     sys.resume(server)
     assert server.call("last") == "last"
-    gevent.sleep(5 * MS)
+    clock.advance(61, server)
     assert log == [("info", "waits"), ("call", "last")]
 
 

@@ -7,8 +7,7 @@ import weakref
 
 import gevent
 import pytest
-from otp.kernel import Probe, ended
-from support import MS
+from otp.kernel import Probe, ended, settle
 
 from erps_gevent.errors import CallExit, Exit
 from erps_gevent.otp import sys
@@ -166,7 +165,7 @@ def test_a_failing_hook_keeps_no_state_alive():
         sys.get_status(pid)
         pid.cast("end")
         ended(pid)
-        gevent.sleep(MS)
+        settle()
         assert refs[0]() is None
     finally:
         gc.enable()

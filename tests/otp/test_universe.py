@@ -413,3 +413,21 @@ def test_children_of_one_supervisor_have_the_same_name_in_two_universes(dynamic,
             gevent.sleep(0)
         assert whereis(name) not in (here, there)
     assert whereis(name) is here
+
+
+def test_settings_of_a_universe_are_a_dictionary_by_its_root():
+    """What Multiverses.Application is for: settings that hide those of everybody, also by being absent."""
+    absent = object()
+    everybodys, ours = {"retries": 3, "region": "north"}, {}
+
+    def setting(key):
+        value = ours.get((universe.current(), key), everybodys.get(key, absent))
+        return None if value is absent else value
+
+    with universe.fresh():
+        ours[universe.current(), "retries"] = 5
+        ours[universe.current(), "region"] = absent
+        assert (setting("retries"), setting("region")) == (5, None)
+        with universe.fresh():
+            assert (setting("retries"), setting("region")) == (3, "north")
+    assert (setting("retries"), setting("region")) == (3, "north")

@@ -6,8 +6,7 @@ import logging
 
 import gevent
 import pytest
-from otp.kernel import Probe, as_process, ended
-from support import MS
+from otp.kernel import Probe, as_process, ended, settle
 
 from erps_gevent.errors import ErrorReply, ServerExit
 from erps_gevent.otp import sys
@@ -91,7 +90,7 @@ def test_a_continue_is_no_message(server, seen):
 
 def test_an_idle_timeout_comes_in(server, seen):
     server.call(lambda *_: Reply(1, IdleTimeout(0)))
-    gevent.sleep(MS)
+    settle()
     assert ("in", TIMEOUT) in seen
 
 
