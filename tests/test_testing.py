@@ -96,7 +96,8 @@ def test_arguments_and_options_are_those_of_daemon_and_client(erps_daemon, erps_
 
 
 @pytest.mark.parametrize(
-    "versions", [None, "~=1.2", "!=0.0.0", ">1.5,<2", "<2", ">=1.2,!=1.2.0", "==2.*", "==3.1.0", ">=1.0,<1.0.1"]
+    "versions",
+    [None, "~=1.2", "!=0.0.0", ">1.5,<2", "<2", ">=1.2,!=1.2.0", "==2.*", "==3.1.0", "> 1.5.0 and < 2.0.0 or == 3.1.0"],
 )
 def test_a_plain_client_fits_the_daemon(erps_daemon, erps_client, versions):
     daemon = erps_daemon(Lab, ACTS, identifier="another", versions=versions)
