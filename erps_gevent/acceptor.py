@@ -14,7 +14,7 @@ from gevent.server import StreamServer
 
 from erps_gevent.errors import ConfigError, StartError
 from erps_gevent.transport.address import parse_address
-from erps_gevent.transport.sockets import SocketFile, listen
+from erps_gevent.transport.sockets import SocketFile
 from erps_gevent.transport.tcp import check_transport
 
 logger = logging.getLogger("erps_gevent")
@@ -70,7 +70,7 @@ class Acceptor(StreamServer):
             self.family: Any = None
             self.address = target.path if target.path is not None else (target.host, target.port)
         self.transport = check_transport(self.transport)
-        self.transport.check_listener()
+        self.transport.check_listener(listener)
 
     def set_spawn(self, spawn: Any) -> None:
         self.places: Any = Pool(spawn) if isinstance(spawn, int) and not isinstance(spawn, bool) else None
@@ -85,8 +85,8 @@ class Acceptor(StreamServer):
     def get_listener(  # type: ignore[override]
         self, address: Any, backlog: int | None = None, family: Any = None
     ) -> Any:
-        listener = listen(address, self.backlog if backlog is None else backlog, self.reuse_port)
-        self._socket_file = SocketFile.of(listener)
+        backlog = self.backlog if backlog is None else backlog
+        listener, self._socket_file = self.transport.listen(address, backlog, self.reuse_port)
         return listener
 
     def close(self) -> None:

@@ -11,13 +11,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from erps_gevent.errors import ConfigError
 
 CA = "ca"
-NO_TRUSTME = "certificates are made by trustme, which is not installed: pip install 'erps_gevent[demo]'"
+NO_TRUSTME = "certificates are made by trustme, which is not installed: pip install 'erps_gevent[{}]'"
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def make(directory: str | Path, servers: Sequence[str], clients: Sequence[str], 
     raises:  ConfigError  a name is no name, two have the same files, a file exists, `directory` cannot be written,
              or trustme is not installed. Nothing was written.
     """
-    trustme = _trustme()
+    authority = new_authority("demo")
     place = Path(directory)
     issued = Issued(
         place / f"{CA}.pem",
@@ -58,8 +57,7 @@ def make(directory: str | Path, servers: Sequence[str], clients: Sequence[str], 
     people = issued.servers + issued.clients
     _check_files(issued.ca, people)
     _check_place(place, [issued.ca, *(path for one in people for path in (one.cert, one.key))], force=force)
-    authority = trustme.CA()
-    leaves = [(one, _leaf(authority, one.names)) for one in people]
+    leaves = [(one, leaf_of(authority, one.names)) for one in people]
 
     place.mkdir(parents=True, exist_ok=True)
     _write(issued.ca, authority.cert_pem.bytes(), mode=0o644)
@@ -69,12 +67,17 @@ def make(directory: str | Path, servers: Sequence[str], clients: Sequence[str], 
     return issued
 
 
-def _trustme() -> ModuleType:
+def new_authority(extra: str) -> Any:
+    """A `trustme.CA`.
+
+    extra:  the extra of this package that brings trustme to who asks, for the message.
+    raises: ConfigError  trustme is not installed.
+    """
     try:
         import trustme
     except ImportError as exc:
-        raise ConfigError(NO_TRUSTME) from exc
-    return trustme
+        raise ConfigError(NO_TRUSTME.format(extra)) from exc
+    return trustme.CA()
 
 
 def _identity(place: Path, words: str) -> Identity:
@@ -104,7 +107,8 @@ def _check_place(place: Path, paths: Sequence[Path], *, force: bool) -> None:
         raise ConfigError(f"{', '.join(existing)} already there; choose another directory, or --force to replace")
 
 
-def _leaf(authority: Any, names: Sequence[str]) -> Any:
+def leaf_of(authority: Any, names: Sequence[str]) -> Any:
+    """A certificate for `names`, with its key, as a `trustme.LeafCert`. raises: ConfigError  one is no name."""
     try:
         return authority.issue_cert(*names, common_name=names[0])
     except ValueError as exc:

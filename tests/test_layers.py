@@ -27,7 +27,8 @@ LAYERS = (
     {"acceptor", "live_servers", "daemon_process"},
     {"daemon", "client"},
     {"pool"},
-    {"certs", "testing", "integrations"},
+    {"certs", "integrations"},
+    {"testing"},
     {"demo"},
     {"cli"},
 )

@@ -7,6 +7,7 @@
     certificates.py   files or PEM into SSLContexts, checked early and renewed from disk
     tls_stream.py     Stream under TLS, over memory BIOs, and its handshake
     tls.py            Tls() and OneWayTls()
+    memory.py         Memory(): lines inside one Python process, for tests
 
 This is the only place where OSError and ssl errors are caught. Each is translated, with its cause, into the tree of
 `erps_gevent.errors`.

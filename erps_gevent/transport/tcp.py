@@ -9,7 +9,18 @@ from typing import Any
 from erps_gevent.errors import ConfigError, Disconnected
 from erps_gevent.transport.address import Address, Peer
 from erps_gevent.transport.reasons import lost
-from erps_gevent.transport.sockets import DEAD_AFTER, Deadline, PlainSocket, dial, other_end, plain, tune, wait
+from erps_gevent.transport.sockets import (
+    DEAD_AFTER,
+    Deadline,
+    PlainSocket,
+    SocketFile,
+    dial,
+    listen,
+    other_end,
+    plain,
+    tune,
+    wait,
+)
 
 READ_SIZE = 64 * 1024  # bytes asked for at a time
 SEAL_SIZE = 64 * 1024  # bytes sealed at a time: OpenSSL keeps room for the most that it ever held (16 MiB for 16 MiB)
@@ -110,16 +121,24 @@ class Stream:
 class Transport:
     """How two ends reach each other. Both ends need the same one.
 
-    secure: whether it is TLS.
+    secure: whether it is TLS, and so goes with erps:// or with erps+tcp://; None goes with both.
     """
 
-    secure = False
+    secure: bool | None = False
 
     def check_target(self, address: Address) -> None:
         """See that a client can connect to `address` with this. raises: ConfigError"""
 
-    def check_listener(self) -> None:
-        """See that a server can accept with this. raises: ConfigError"""
+    def check_listener(self, listener: object = None) -> None:
+        """See that a server can accept with this, from `listener` as the user gave it. raises: ConfigError"""
+
+    def listen(self, address: object, backlog: int, reuse_port: bool) -> tuple[Any, SocketFile | None]:
+        """A socket that listens at `address`, and the file to remove when it is closed, if it has one.
+
+        address, backlog, reuse_port, raises: as for sockets.listen().
+        """
+        listener = listen(address, backlog, reuse_port)
+        return listener, SocketFile.of(listener)
 
     def connect(self, address: Address, timeout: float | None, *, dead_after: float | None = DEAD_AFTER) -> Stream:
         """A line to `address`, ready for use.

@@ -78,7 +78,7 @@ class _AnyTls(Transport):
                 "pass server_hostname= with the name that is in the server's certificate"
             )
 
-    def check_listener(self) -> None:
+    def check_listener(self, listener: object = None) -> None:
         if self._context is None and self._credentials.cert is None:
             raise ConfigError(f"{self!r} has no certificate to present, and a server needs one: pass cert= and key=")
 

@@ -1,11 +1,16 @@
-"""Tests of a program that has something global, run at the same time in one Python process.
+"""Two test-suites: of a server and its client, and of a program that has something global.
+
+counter.py has a server and a client. Their tests, in test_counter.py, start daemons and clients with fixtures, and run
+over memory, TCP and two-way TLS: one fixture says so.
+
+    python -m pytest test_counter.py
 
 rooms.py keeps chat rooms in one registry for the whole program. Its tests, in test_rooms.py, all use the same room, and
 each expects to find it empty. One after the other, as always:
 
-    python -m pytest
+    python -m pytest test_rooms.py
 
-At the same time, each in a greenlet of its own:
+At the same time in one Python process, each in a greenlet of its own:
 
     python run_tests.py
 

@@ -1,4 +1,4 @@
-"""examples/testing, as its docstring says: with a universe for each the tests pass at once, and without they meet."""
+"""examples/testing, as its docstring says: one suite over three transports, and one that runs at once in universes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,26 @@ MET = [
 ]
 
 
+def test_the_tests_of_the_counter_pass_over_every_transport(example):
+    over_every_transport, *_ = example.commands
+    out = example.run(over_every_transport + " -v")
+    assert "17 passed" in out
+    for transport in ("memory", "tcp", "tls"):
+        assert f"test_it_counts[{transport}] PASSED" in out
+
+
 def test_one_after_the_other_they_pass(example):
-    one_after_the_other, _, _ = example.commands
+    _, one_after_the_other, _, _ = example.commands
     assert "2 passed" in example.run(one_after_the_other)
 
 
 def test_at_the_same_time_they_pass_with_universes(example):
-    _, at_once, _ = example.commands
+    _, _, at_once, _ = example.commands
     assert sorted(example.run(at_once).splitlines()) == PASSED
 
 
 def test_at_the_same_time_they_meet_without_universes(example):
-    _, _, without = example.commands
+    _, _, _, without = example.commands
     process = example.start(without)
     out, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (1, "")
