@@ -223,6 +223,7 @@ def test_disconnect_and_push_from_outside(house):
         erps.push(pid, "too late")
     assert caught.value.sent is False
     assert not isinstance(caught.value, erps.CallTimeout)
+    mine.wait("disconnect")  # or the call meets the line that is just ending
     assert client.call(("echo", 1), timeout=PATIENCE, wait=True) == 1
 
 
