@@ -16,10 +16,10 @@ from itertools import takewhile
 from time import monotonic
 from typing import Any, ClassVar
 
-from gevent._hub_local import get_hub_if_exists  # get_hub() would make child in every thread that calls
+from gevent._hub_local import get_hub_if_exists  # get_hub() would make one in every thread that calls
 
 from erps_gevent.errors import AlreadyStarted, ConfigError, ErpsError, ErrorReply, StartError
-from erps_gevent.otp import behaviour
+from erps_gevent.otp import behaviour, universe
 from erps_gevent.otp.behaviour import Option
 from erps_gevent.otp.child import Child, described, halt, is_expected, launch
 from erps_gevent.otp.child_spec import child_spec_of
@@ -28,7 +28,6 @@ from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.mailbox import send_after
 from erps_gevent.otp.messages import Event, From, Reply, Stop
 from erps_gevent.otp.names import Via
-from erps_gevent.otp.plain import record
 from erps_gevent.otp.process import ExitSignal, Pid
 from erps_gevent.otp.reasons import brief, cause_of, is_quiet
 from erps_gevent.otp.restarts import Restarts
@@ -293,7 +292,4 @@ def ask(supervisor: Any, timeout: float | None, face: type, what: str, *args: An
 
 def asked_by() -> tuple[Pid, ...]:
     """Who asks: the running process and its callers. A native thread without a hub is nobody."""
-    if get_hub_if_exists() is None:
-        return ()
-    caller = record()
-    return (caller.pid, *caller.callers)
+    return () if get_hub_if_exists() is None else universe.link()
