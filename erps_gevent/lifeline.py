@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import gevent
 from gevent import getcurrent
+from gevent.event import AsyncResult
+from gevent.exceptions import LoopExit
 from gevent.hub import Hub, get_hub
 from gevent.lock import Semaphore
 from gevent.monkey import get_original, is_module_patched
@@ -21,10 +23,10 @@ from gevent.monkey import get_original, is_module_patched
 from erps_gevent.client_connection import ClientConnection
 from erps_gevent.client_loop import ClientLoop, Connected, Lost, Pushed
 from erps_gevent.dialects import DIALECTS
-from erps_gevent.errors import CallExit, CallingSelf, Disconnected, Overloaded
+from erps_gevent.errors import CallExit, CallingSelf, CallTimeout, Disconnected, Overloaded
 from erps_gevent.healing import Healer, State
 from erps_gevent.otp import behaviour, bridge
-from erps_gevent.otp.gen import describe
+from erps_gevent.otp.gen import dead_end, describe
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.inbox import Inbox
 from erps_gevent.otp.messages import Event, StopRequest
@@ -77,6 +79,7 @@ class Lifeline:
         self.line: ClientConnection | None = None  # the newest
         self.late = 0  # replies that came too late, on the lines before it
         self._starting = Semaphore(1)
+        self._beginning: AsyncResult[Healer] | None = None  # for those who wait while init runs
 
     def choose_hub(self) -> Hub | None:
         """Decide, once, which hub owns the socket. None if it will never be needed: the client is closed."""
@@ -106,11 +109,7 @@ class Lifeline:
 
         raises: StartError, StartIgnored, AlreadyStarted  as GenServer.start.
                 Disconnected  the client is closed.
-                CallingSelf   its init calls the server.
         """
-        if self.healer is None and self.process is not None and self.process is current():
-            text = "the line is made when init has returned; call the server in handle_connect or handle_continue"
-            raise CallingSelf(text, reason="calling_self")
         with self._starting:
             if self.healer is not None:
                 return self.healer
@@ -136,6 +135,40 @@ class Lifeline:
             self._started(self.healer, self.process)
             return self.healer
 
+    def ready(self, deadline: float | None = None) -> Healer:
+        """The healer, when init has returned. Who cannot wait so long leaves it to the others. Parks.
+
+        raises: as `begin`.
+                CallTimeout   init has not returned by the deadline.
+                CallingSelf   init itself calls the server.
+        """
+        if self.healer is not None:
+            return self.healer
+        if self.process is not None and self.process is current():
+            text = "the line is made when init has returned; call the server in handle_connect or handle_continue"
+            raise CallingSelf(text, reason="calling_self")
+        if self._beginning is None:
+            self._beginning = AsyncResult()
+            gevent.spawn(self._begin_for, self._beginning)
+        try:
+            begun = self._beginning
+            begun.wait(None if deadline is None else max(0.0, deadline - monotonic()))
+            if not begun.ready():
+                text = f"the init of {self.label} has not returned in time, and the line is made after it"
+                raise CallTimeout(text, reason="timeout")
+            return begun.get(block=False)  # type: ignore[return-value]
+        except LoopExit as nothing:
+            assert self.process is not None
+            raise dead_end(self.process.pid) from nothing
+
+    def _begin_for(self, waiting: AsyncResult[Healer]) -> None:
+        try:
+            waiting.set(self.begin())
+        except Exception as error:  # noqa: BLE001  it is raised where the healer is waited for
+            waiting.set_exception(error)
+        finally:
+            self._beginning = None
+
     def _started(self, healer: Healer, process: Process) -> None:
         if self.closed:
             # By somebody else, while init ran.
@@ -146,7 +179,7 @@ class Lifeline:
         process.monitor(self.process_ended)
 
     def open(self) -> None:
-        healer = self.healer or self.begin()
+        healer = self.ready()
         healer.open()
 
     # From any thread. A hub that does not turn may not hold a caller for longer than its timeout.
@@ -178,7 +211,7 @@ class Lifeline:
     def _call(self, request: Any, timeout: float | None, wait: bool) -> Any:
         deadline = None if timeout is None else monotonic() + timeout
         try:
-            healer = self.healer or self.begin()
+            healer = self.healer or self.ready(deadline)
             line = healer.line
             # A line that is up and has room, which is nearly always, is used without asking further.
             if line is None or line.cause or line.doubt or healer.state is not State.UP or line.outbox.size:
@@ -191,7 +224,7 @@ class Lifeline:
     def _cast(self, request: Any, timeout: float | None, wait: bool) -> None:
         deadline = None if timeout is None else monotonic() + timeout
         try:
-            healer = self.healer or self.begin()
+            healer = self.healer or self.ready(deadline)
             healer.usable(deadline, wait).cast(request)
         except CallExit as error:
             error.request = request
@@ -199,10 +232,10 @@ class Lifeline:
 
     def _wait_connected(self, timeout: float | None) -> None:
         deadline = None if timeout is None else monotonic() + timeout
-        (self.healer or self.begin()).usable(deadline, wait=True)
+        self.ready(deadline).usable(deadline, wait=True)
 
     def disconnect(self) -> None:
-        healer = self.healer or self.begin()
+        healer = self.ready()
         healer.disconnect()
         healer.join(BYE_TIMEOUT)
 

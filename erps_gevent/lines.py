@@ -204,7 +204,7 @@ class Lines:
         del self.live[process]
         reason, cause = connection.exit_reason, connection.cause
         connection.exit_reason = None  # an exception holds the frames that it came through
-        if reason == DISCONNECTED:
+        if reason is DISCONNECTED:
             logger.info("%r of %s: %s", process.pid, connection.stream.peer, cause)
         if isinstance(cause, ProtocolError):
             self.later(connection.say_farewell, cause)

@@ -510,6 +510,32 @@ def test_a_client_may_stop_itself(house):
         client.call(1)
 
 
+def test_the_timeout_covers_an_init_that_takes_longer(plain_house, hub):
+    gate = Gate()
+
+    class Thorough(erps.Client, identifier="lab", version="1.0.0"):
+        def init(self):
+            gate()
+
+    daemon = plain_house.daemon()
+    client = plain_house.client(daemon, cls=Thorough, hub=hub)
+    acts = (
+        lambda: client.call(("echo", 1), timeout=20 * MS),
+        lambda: client.cast("now", timeout=20 * MS),
+        lambda: client.wait_connected(20 * MS),
+    )
+    with gevent.Timeout(PATIENCE):
+        for act in acts:
+            with pytest.raises(
+                erps.CallTimeout, match=r"has not returned in time|has not run its hub|not ended in"
+            ) as caught:
+                act()
+            assert caught.value.sent is False or hub == "thread"
+        gate.open()
+        assert client.call(("echo", 1), timeout=PATIENCE) == 1
+    assert client.stats["connects"] == 1
+
+
 @pytest.mark.parametrize(("answer", "error"), [(Stop("why not"), erps.StartError), (Ignore(), erps.StartIgnored)])
 def test_a_client_whose_init_declines_does_not_connect(plain_house, hub, answer, error):
     class Declining(erps.Client, identifier="lab", version="1.0.0"):

@@ -107,6 +107,37 @@ def test_a_deferred_function_that_fails_ends_the_server_and_the_caller_is_told(h
     assert caught.value.kind == "ZeroDivisionError"
 
 
+class Unprintable(Exception):
+    def __str__(self):
+        return f"code {None:d}"
+
+
+def fail_unprintably(*_):
+    raise Unprintable
+
+
+def test_an_exception_that_cannot_be_printed_ends_the_server_and_the_caller_is_told(house):
+    daemon, client = served(house, {"boom": fail_unprintably})
+    with pytest.raises(erps.ServerExit) as caught:
+        client.call(("boom",), timeout=PATIENCE)
+    assert caught.value.kind == "Unprintable"
+    assert client.call(("echo", 1), timeout=PATIENCE, wait=True) == 1
+    assert len(daemon.servers) == 1
+
+
+def test_an_init_that_fails_unprintably_leaves_no_slot_taken(house):
+    class Failing(erps.Server, identifier="lab"):
+        init = fail_unprintably
+
+    daemon = house.daemon(Failing, max_connections=1)
+    for _ in range(3):
+        client = house.client(daemon)
+        with pytest.raises(erps.Disconnected) as caught:
+            client.call("hello", timeout=PATIENCE)
+        assert isinstance(caught.value.__cause__, erps.StartError)
+        client.close()
+
+
 def test_run_blocking_does_not_stop_the_hub(house):
     native = threading.Event()
     acts = {"blocking": lambda server, from_: Reply(server.run_blocking(native.wait, PATIENCE))}

@@ -25,6 +25,7 @@ T = TypeVar("T")
 get_ident: Callable[[], int] = get_original("_thread", "get_ident")
 _allocate_lock = get_original("_thread", "allocate_lock")
 
+LOOK_EVERY = 0.5  # seconds between looks whether the other thread lives, of who waits for ever
 GRACE = 0.05  # seconds beyond the patience, in which the function over there says itself that its time is up
 
 
@@ -47,7 +48,7 @@ def run_in(hub: Hub, function: Callable[..., T], *args: Any, patience: float | N
 
     patience: seconds, for a function that gives up by itself after as many: the time covers a hub that does not turn.
     raises:   whatever the function raises.
-              NoProc       the thread of that hub has ended.
+              NoProc       the thread of that hub has ended, before or meanwhile; `.sent` tells which.
               CallTimeout  that hub has not turned for as long as the patience; `.sent` False: nothing was begun.
     switch:   parks this greenlet if its thread has a hub, so that the other greenlets run; else the thread. An
               interrupt here (KeyboardInterrupt, kill, gevent.Timeout) kills the greenlet over there.
@@ -59,15 +60,28 @@ def run_in(hub: Hub, function: Callable[..., T], *args: Any, patience: float | N
     job = _Job(function, args, place.wake)
     hub.loop.run_callback_threadsafe(job.start)
     try:
-        place.wait(None if patience is None else patience + GRACE)
+        if patience is not None:
+            place.wait(patience + GRACE)
+        # Nobody tells when a thread ends, and whoever waits for ever would.
+        while patience is None and not job.done and not hub.dead:
+            place.wait(LOOK_EVERY)
     except BaseException:
         hand_over(hub, job.abandon)
         raise
     if not job.done:
-        hand_over(hub, job.abandon)
-        text = f"the thread that this process belongs to has not run its hub for {patience} s; something blocks it"
-        raise CallTimeout(text, reason="timeout", sent=job.greenlet is not None)
+        raise _given_up(hub, job, patience)
     return job.outcome()
+
+
+def _given_up(hub: Hub, job: _Job[Any], patience: float | None) -> CallExit:
+    begun = job.greenlet is not None
+    if hub.dead:
+        return NoProc("the thread that this process belonged to has ended meanwhile", reason=NOPROC, sent=begun)
+    hand_over(hub, job.abandon)
+    text = f"the thread that this process belongs to has not run its hub for {patience} s; something blocks it"
+    if begun:
+        text = f"what was begun in the thread of this process has not ended in {patience} s"
+    return CallTimeout(text, reason="timeout", sent=begun)
 
 
 class _Job(Generic[T]):

@@ -16,7 +16,7 @@ from erps_gevent.otp import behaviour, bridge
 from erps_gevent.otp.messages import Call, Cast, LocalFrom, StopRequest
 from erps_gevent.otp.names import Via
 from erps_gevent.otp.process import Pid, Process, current, whereis
-from erps_gevent.otp.reasons import brief, kind_and_message
+from erps_gevent.otp.reasons import brief, is_same, kind_and_message, text_of
 from erps_gevent.otp.waiting import TIMED_OUT, answer
 from erps_gevent.otp.words import NOPROC, NORMAL
 
@@ -26,7 +26,7 @@ _check_timeout = behaviour.number(0, none=True)
 def describe(reason: Any) -> str:
     """An exit reason in words."""
     if isinstance(reason, BaseException):
-        return f"{type(reason).__name__}: {reason}"
+        return f"{type(reason).__name__}: {text_of(reason)}"
     return brief(reason)
 
 
@@ -126,7 +126,7 @@ def _stop(process: Process, reason: Any, timeout: float | None) -> None:
         raise dead_end(process.pid) from nothing
     if final is TIMED_OUT:
         raise CallTimeout(f"{process.pid!r} did not stop in {timeout} s", reason="timeout", sent=True)
-    if final is not reason and final != reason:
+    if not is_same(final, reason):
         raise exit_error(final, None, f"{process.pid!r} did not end with {describe(reason)}")
 
 

@@ -24,6 +24,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
+import gevent
 from gevent.hub import get_hub
 
 from erps_gevent.errors import ErrorReply, Exit, NoProc
@@ -37,7 +38,7 @@ from erps_gevent.otp.messages import From, NoReply
 from erps_gevent.otp.primitives import demonitor, monitor
 from erps_gevent.otp.process import Pid, Process, starter
 from erps_gevent.otp.reasons import brief
-from erps_gevent.otp.words import NOPROC
+from erps_gevent.otp.words import NOPROC, NORMAL
 
 __all__ = ["GenServer", "Loop"]
 
@@ -143,9 +144,15 @@ class GenServer:
             # That it is done is nothing that a trapping server wants to hear of.
             task.unlink(server)
 
+        def over(reason: Any) -> None:
+            from_.release()
+            if reason is not NORMAL and not from_.done:
+                # It was killed before it began. Not in here: a remote answer may park.
+                gevent.spawn(from_.exited, exit_error(reason, None))
+
         server = self._process
         from_.hold()
-        task.monitor(lambda _: from_.release())
+        task.monitor(over)
         task.spawn(run)
         return NoReply()
 

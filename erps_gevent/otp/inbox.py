@@ -58,14 +58,20 @@ class Inbox:
         match: must not park. It sees each message once. None takes any.
         """
         self.take_turn()
+        if match is None and self.mailbox:
+            return self.mailbox.popleft()
         seen = 0
         while True:
-            # atomic: nobody else removes messages, so what was seen stays where it is.
-            for message in islice(self.mailbox, seen, None):
+            # Nobody else removes messages, so what was seen stays where it is. One may come while we look, of `match`
+            # itself, or of a __del__ at any time.
+            for message in list(islice(self.mailbox, seen, None)):
                 if match is None or match(message):
                     del self.mailbox[seen]
                     return message
                 seen += 1
+            if seen < len(self.mailbox):
+                self.take_turn()
+                continue
             # Not `self.park`: an inbox that listens to a socket too would be woken for that again and again.
             if not Inbox.park(self, deadline):
                 return None

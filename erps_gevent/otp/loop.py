@@ -69,15 +69,15 @@ class Loop:
     def start(self, name: str | None, timeout: float | None) -> Pid:
         """Spawn the process and wait for the outcome of init; see GenServer.start."""
         process = self.process
-        if name is not None:
-            process.register(name)
-        if process.parent is not None:
-            process.link(process.parent)
         waiter: Waiter[Any] = Waiter(process.hub)
-        self.starter = waiter
-        self.starter_monitor = process.monitor(self._failed)
-        process.spawn(self.main)
         try:
+            if name is not None:
+                process.register(name)
+            if process.parent is not None:
+                process.link(process.parent)
+            self.starter = waiter
+            self.starter_monitor = process.monitor(self._failed)
+            process.spawn(self.main)
             outcome = answer(waiter, timeout)
         except LoopExit as nothing:
             self._abandon()

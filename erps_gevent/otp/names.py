@@ -90,6 +90,9 @@ def take(name: str | Via, pid: Any) -> None:
         return
     # One step of the interpreter, so that of two threads only one gets the name.
     holder = _holders.setdefault(check_name(name), pid)
+    if holder is not pid and _has_lost_its_thread(holder):
+        free(name, holder)
+        holder = _holders.setdefault(name, pid)
     if holder is not pid:
         raise AlreadyStarted(f"the name {name!r} belongs to {holder!r}", pid=holder)
 
@@ -106,7 +109,8 @@ def _take_via(name: Via, pid: Any) -> None:
 def free(name: str | Via, pid: Any) -> None:
     """Let another one take `name`, which `pid` has."""
     if not isinstance(name, Via):
-        _holders.pop(name, None)
+        if _holders.get(name) is pid:
+            del _holders[name]
         return
     registrar = name.registrar()
     # The registry may be another one by now, in which the name belongs to somebody else.
@@ -119,4 +123,10 @@ def holder_of(name: str | Via) -> Any:
     if isinstance(name, Via):
         registrar = name.registrar()
         return None if registrar is None else registrar.whereis_name(name.key)
-    return _holders.get(check_name(name))
+    holder = _holders.get(check_name(name))
+    return None if holder is None or _has_lost_its_thread(holder) else holder
+
+
+def _has_lost_its_thread(pid: Any) -> bool:
+    """True for a process that nothing runs any more, and that will never say that it has ended."""
+    return bool(pid.process.hub.dead)

@@ -27,14 +27,14 @@ class Plain(Process):
     def linkable(self) -> bool:
         return self.trap_exit
 
-    def die(self, reason: Any) -> None:
+    def die(self, reason: Any, now: bool = False) -> None:
         """As Process.die. A main greenlet does not die of an exit, so it is thrown once, and a new record begins."""
         main: Any = self.hub.parent
         if self.greenlet is not None or not self.alive or getattr(main, "erps_process", None) is not self:
-            super().die(reason)
+            super().die(reason, now)
             return
         self.finish(reason)
-        if main is getcurrent():
+        if now:
             raise Exit(reason)
         self.hub.loop.run_callback(main.throw, Exit(reason))
 

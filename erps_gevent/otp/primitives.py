@@ -121,7 +121,7 @@ def demonitor(ref: int, flush: bool = False) -> None:
     if other is not None:
         other.demonitor(ref)
     elif flush:
-        for message in me.inbox.mailbox:
+        for message in list(me.inbox.mailbox):
             if isinstance(message, Down) and message.ref == ref:
                 me.inbox.mailbox.remove(message)
                 break

@@ -102,7 +102,8 @@ class Pid:
         self.process.send(Info(None) if message is None else message)
 
     def is_alive(self) -> bool:
-        return self.process.alive
+        """Whether the process has not ended, nor the thread that it belonged to."""
+        return self.process.alive and not self.process.hub.dead
 
 
 class Process:
@@ -242,14 +243,18 @@ class Process:
         elif not self.alive:
             return
         elif untrappable:
-            self.die(KILLED)
+            self.die(KILLED, now=sender is self.pid)
         elif self.trap_exit:
             self.inbox.put(ExitSignal(sender, reason))
         elif reason is not NORMAL or sender is self.pid:
-            self.die(reason)
+            self.die(reason, now=sender is self.pid)
 
-    def die(self, reason: Any) -> None:
-        """End the process with `reason` at its next switch. The first reason stands, but KILLED overrides it."""
+    def die(self, reason: Any, now: bool = False) -> None:
+        """End the process with `reason` at its next switch. The first reason stands, but KILLED overrides it.
+
+        now: the running process does this to itself. It is False for what another one's end brings about, however that
+             came to be: whoever tells all the links of a process may not be interrupted by one of them.
+        """
         thrower = self.thrower
         if not self.alive or (thrower is not None and (reason is not KILLED or thrower.reason is KILLED)):
             return
@@ -259,7 +264,7 @@ class Process:
         if thrower is not None:
             thrower.stop()
         self.thrower = Thrower(self.hub, self.greenlet, self.pid, reason)
-        if self.greenlet is getcurrent():
+        if now and self.greenlet is getcurrent():
             self.thrower.throw_later()
             raise Exit(reason)
         self.thrower.throw_soon()
@@ -318,7 +323,12 @@ class Process:
         """
         if self.name is not None:
             raise ConfigError(f"{self.pid!r} has a name, {self.name!r}")
-        names.take(name, self.pid)
+        try:
+            names.take(name, self.pid)
+        except BaseException:
+            # A registrar of somebody's own may have parked after it had written the name down.
+            names.free(name, self.pid)
+            raise
         self.name = name
 
     def unregister(self) -> None:

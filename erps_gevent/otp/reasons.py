@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,9 @@ class Shutdown:
     detail: Any
 
 
+FAILED_TO_START_CHILD = "failed_to_start_child"  # the detail of a supervisor's Shutdown: (this, id, reason)
+
+
 def is_quiet(reason: object) -> bool:
     """True for the reasons that leave no crash report: normal, shutdown and Shutdown(x)."""
     return reason is NORMAL or reason is SHUTDOWN or isinstance(reason, Shutdown)
@@ -23,11 +27,12 @@ def is_quiet(reason: object) -> bool:
 
 def cause_of(reason: Any) -> BaseException | None:
     """The exception in an exit reason, also in that of a supervisor whose child did not start; None if it has none."""
-    match reason:
-        case BaseException():
-            return reason
-        case Shutdown(("failed_to_start_child", _, inner)):
-            return cause_of(inner)
+    if isinstance(reason, BaseException):
+        return reason
+    detail = reason.detail if isinstance(reason, Shutdown) else None
+    # A reason may be anything, also what cannot be compared.
+    if type(detail) is tuple and len(detail) == 3 and type(detail[0]) is str and detail[0] == FAILED_TO_START_CHILD:
+        return cause_of(detail[2])
     return None
 
 
@@ -58,7 +63,19 @@ def from_plain(plain: Any) -> Any:
 
 def brief(value: object) -> str:
     """`repr(value)`, cut where it is long: what goes into a log or a message may be 16 MiB of request."""
-    return _BRIEF.repr(value)
+    return _printed(_BRIEF.repr, value)
+
+
+def text_of(value: object) -> str:
+    """`str(value)`, also of what cannot be printed: whoever waits for a process has to hear of its end all the same."""
+    return _printed(str, value)
+
+
+def _printed(how: Callable[[object], str], value: object) -> str:
+    try:
+        return how(value)
+    except Exception as failure:  # noqa: BLE001  whatever a __str__ or a __repr__ raises
+        return f"<{type(value).__name__}, which cannot be printed: {type(failure).__name__}>"
 
 
 _BRIEF = reprlib.Repr()
@@ -70,9 +87,17 @@ _BRIEF.maxstring = _BRIEF.maxlong = _BRIEF.maxother = 300
 def kind_and_message(reason: Any) -> tuple[str, str]:
     """An exit reason as a name to compare and a sentence to read."""
     if isinstance(reason, BaseException):
-        return type(reason).__name__, str(reason)
+        return type(reason).__name__, text_of(reason)
     if isinstance(reason, Word):
         return reason.word, ""
     if isinstance(reason, Shutdown):
-        return "shutdown", str(reason.detail)
-    return "exit", repr(reason)
+        return "shutdown", text_of(reason.detail)
+    return "exit", _printed(repr, reason)
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two exit reasons are the same; what cannot be compared is itself only."""
+    try:
+        return one is other or bool(one == other)
+    except Exception:  # noqa: BLE001  whatever an __eq__ raises
+        return False

@@ -20,7 +20,7 @@ from erps_gevent.otp.child_spec import CHILD
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.messages import Ignore, Stop
 from erps_gevent.otp.process import Pid
-from erps_gevent.otp.reasons import Shutdown, brief
+from erps_gevent.otp.reasons import FAILED_TO_START_CHILD, Shutdown, brief
 from erps_gevent.otp.supervising import INTENSITY, Supervising, ask, asked_by, reason_of
 from erps_gevent.otp.words import ABSENT, RESTARTING, SHUTDOWN
 
@@ -180,7 +180,7 @@ class Supervisor(Supervising):
             except (StartError, AlreadyStarted) as error:
                 self._report_start(child, error)
                 self._halt(self._all())
-                raise Exit(Shutdown(("failed_to_start_child", child.id, reason_of(error)))) from None
+                raise Exit(Shutdown((FAILED_TO_START_CHILD, child.id, reason_of(error)))) from None
 
     def terminate(self, reason: Any) -> Any:
         self._halt(self._all())

@@ -219,3 +219,26 @@ def test_a_thread_that_only_calls_gets_no_hub_of_its_own(hub):
         return bridge.get_hub_if_exists()
 
     assert Native(ask).result() is None
+
+
+def test_who_waits_for_ever_hears_that_the_other_thread_has_ended_meanwhile(elsewhere, monkeypatch):
+    monkeypatch.setattr(bridge, "LOOK_EVERY", 5 * MS)
+    begun = Event()
+    home = get_hub()
+    hubs = []
+
+    def live():
+        hubs.append(get_hub())
+        home.loop.run_callback_threadsafe(begun.set)
+        leave = Event()
+        hubs.append(leave)
+        leave.wait(PATIENCE)  # a timer: the loop has something to wait for
+
+    thread = Native(live)
+    assert begun.wait(PATIENCE)
+    hub, leave = hubs
+    waiting = elsewhere(run_in, hub, Event().wait)
+    hub.loop.run_callback_threadsafe(leave.set)
+    thread.result()
+    with pytest.raises(NoProc, match="has ended meanwhile"):
+        waiting.result()

@@ -20,9 +20,9 @@ from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.mailbox import receive
 from erps_gevent.otp.messages import Continue, Continuing, Ok, Reply, Stop
 from erps_gevent.otp.names import Via
-from erps_gevent.otp.primitives import exit_
+from erps_gevent.otp.primitives import exit_, kill
 from erps_gevent.otp.process import Down, ExitSignal, whereis
-from erps_gevent.otp.words import KILL, NORMAL
+from erps_gevent.otp.words import KILL, KILLED, NORMAL
 
 
 @pytest.fixture
@@ -350,6 +350,20 @@ def test_any_other_failure_in_defer_is_told_to_the_caller_and_is_a_crash_of_a_li
     if trap:
         assert server.call("lives") == "lives"
         assert [message.reason for kind, message in log if kind == "info"] == [reason]
+
+
+def test_a_deferred_function_that_is_killed_before_it_begins_is_told_to_the_caller(server):
+    def handler(self, from_):
+        self.trap_exit = True
+        answer = self.defer(from_, lambda: "never")
+        for task in self._process.links:
+            kill(task.pid)
+        return answer
+
+    with gevent.Timeout(PATIENCE), pytest.raises(ServerExit) as caught:
+        server.call(handler, timeout=None)
+    assert caught.value.reason is KILLED
+    assert server.call("lives") == "lives"
 
 
 def test_a_trapping_server_does_not_hear_of_a_defer_that_is_done(server, log):

@@ -124,3 +124,24 @@ def test_select_waits_for_what_it_wants_and_gives_up_at_the_deadline(inbox):
     assert inbox.select(lambda message: message == "wanted") == "wanted"
     assert inbox.select(lambda message: message == "wanted", monotonic() + 2 * MS) is None
     assert list(inbox.mailbox) == ["unwanted"]
+
+
+def test_a_message_that_comes_while_select_looks_is_seen_too(inbox):
+    inbox.put(1)
+    inbox.put(2)
+
+    def match(message):
+        if message < 3:
+            inbox.put(message + 2)
+        return message == 4
+
+    assert inbox.select(match, monotonic() + 10) == 4
+    assert list(inbox.mailbox) == [1, 2, 3]
+
+
+def test_select_of_anything_takes_the_oldest(inbox):
+    gevent.spawn(inbox.put, 1)
+    assert inbox.select(None) == 1
+    inbox.put(2)
+    inbox.put(3)
+    assert inbox.select(None) == 2

@@ -919,3 +919,49 @@ def test_an_error_reply_that_can_be_sent_leaves_the_process_alone(server):
 def test_any_local_value_can_be_a_reply(server):
     marker = object()
     assert server.call(lambda *_: Reply(marker)) is marker
+
+
+# Reasons that cannot be printed: whoever waits hears of the end all the same.
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        return f"code {None:d}"
+
+
+@pytest.mark.parametrize("reason", [Unprintable(), Shutdown(Unprintable()), (Unprintable(),)], ids=["raised", "a", "b"])
+def test_a_start_that_fails_with_what_cannot_be_printed_fails(begin, reason):
+    with gevent.Timeout(PATIENCE), pytest.raises(StartError) as caught:
+        begin(lambda _: raise_(reason) if isinstance(reason, Exception) else Stop(reason))
+    assert caught.value.reason is reason
+
+
+def test_a_call_of_a_server_that_ends_with_what_cannot_be_printed_fails(server):
+    error = Unprintable()
+    with gevent.Timeout(PATIENCE), pytest.raises(ServerExit, match="Unprintable, which cannot be printed") as caught:
+        server.call(lambda *_: raise_(error), timeout=None)
+    assert (caught.value.reason, caught.value.kind) == (error, "Unprintable")
+
+
+class Parking:
+    """A registrar that writes a name down, and then parks."""
+
+    def __init__(self):
+        self.held = {}
+
+    def register_name(self, key, pid, value):
+        self.held[key] = pid
+        Event().wait()
+
+    def whereis_name(self, key):
+        return self.held.get(key)
+
+    def unregister_name(self, key):
+        del self.held[key]
+
+
+def test_a_start_that_is_interrupted_while_a_registrar_parks_leaves_no_name():
+    registrar = Parking()
+    with gevent.Timeout(2 * MS, False):
+        GenServer.start(name=Via(registrar, "key"))
+    assert registrar.held == {}

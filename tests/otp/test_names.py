@@ -10,37 +10,48 @@ from erps_gevent.otp import names
 from erps_gevent.otp.names import Via
 
 
+class Holder:
+    """What stands for the pid of a process, in a thread that lives until a test says otherwise."""
+
+    def __init__(self):
+        self.process = self.hub = self
+        self.dead = False
+
+
+A_PID = Holder()
+
+
 @pytest.fixture
 def held():
-    names.take("held", "a pid")
+    names.take("held", A_PID)
     yield "held"
-    names.free("held", "a pid")
+    names.free("held", A_PID)
 
 
 def test_a_name_leads_to_its_holder(held):
-    assert names.holder_of(held) == "a pid"
+    assert names.holder_of(held) == A_PID
 
 
 def test_a_name_that_is_taken_stays_with_its_holder(held):
-    with pytest.raises(AlreadyStarted, match=r"'held' belongs to 'a pid'") as caught:
+    with pytest.raises(AlreadyStarted, match=r"'held' belongs to <") as caught:
         names.take(held, "another")
-    assert caught.value.pid == "a pid"
-    assert names.holder_of(held) == "a pid"
+    assert caught.value.pid == A_PID
+    assert names.holder_of(held) == A_PID
 
 
 def test_taking_a_name_again_changes_nothing(held):
-    names.take(held, "a pid")
-    assert names.holder_of(held) == "a pid"
+    names.take(held, A_PID)
+    assert names.holder_of(held) == A_PID
 
 
 def test_a_freed_name_is_free_and_freeing_it_again_is_no_error(held):
-    names.free(held, "a pid")
-    names.free(held, "a pid")
+    names.free(held, A_PID)
+    names.free(held, A_PID)
     assert names.holder_of(held) is None
 
 
 @pytest.mark.parametrize("name", ["", b"bytes", 7, ("tuple",), None, 1.0])
-@pytest.mark.parametrize("act", [names.holder_of, lambda name: names.take(name, "a pid"), names.check_name])
+@pytest.mark.parametrize("act", [names.holder_of, lambda name: names.take(name, A_PID), names.check_name])
 def test_bad_names_are_refused_and_shown(name, act):
     """Case 15, EG "start_link/3"."""
     with pytest.raises(ConfigError) as caught:
@@ -106,3 +117,15 @@ def test_what_is_no_registry_is_refused_where_the_name_is_written(registry):
     with pytest.raises(ConfigError, match="whereis_name, register_name and unregister_name") as caught:
         Via(registry, 1)
     assert repr(registry) in str(caught.value)
+
+
+def test_a_name_of_a_thread_that_has_ended_is_nobody_s_and_free():
+    old, new = Holder(), Holder()
+    names.take("passing", old)
+    old.dead = True
+    assert names.holder_of("passing") is None
+    names.take("passing", new)
+    assert names.holder_of("passing") is new
+    names.free("passing", old)
+    assert names.holder_of("passing") is new
+    names.free("passing", new)

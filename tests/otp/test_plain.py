@@ -132,7 +132,7 @@ def test_a_second_exit_of_a_main_that_has_ended_is_dropped():
     def main():
         before = record()
         with pytest.raises(Exit):
-            before.die("one")
+            before.die("one", now=True)
         before.die("two")
         return before.alive
 
@@ -161,3 +161,21 @@ def test_a_raw_greenlet_that_is_told_to_exit_loses_its_record():
 def test_the_record_says_which_thread_or_greenlet_it_is_of():
     assert "main" in Native(lambda: repr(current())).result()
     assert "Greenlet-" in in_greenlet(lambda: repr(current()))
+
+
+def test_a_main_that_traps_exits_and_is_killed_by_a_process_linked_to_it_takes_all_of_them_along():
+    """The one that kills is told last of all, and not in the middle of telling the others."""
+
+    def main():
+        trap_exit()
+        me, go = current(), Event()
+        killer = spawn_link(lambda: (go.wait(), kill(me)))
+        others = [spawn_link(receive) for _ in range(3)]
+        go.set()
+        with pytest.raises(Exit) as caught:
+            receive(str, timeout=PATIENCE)
+        for pid in (killer, *others):
+            ended(pid)
+        return caught.value.reason, is_alive(me)
+
+    assert Native(main).result() == (KILLED, False)

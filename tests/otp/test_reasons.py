@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from erps_gevent.otp.reasons import Shutdown, brief, cause_of, from_plain, is_quiet, kind_and_message, to_plain
+from erps_gevent.otp.reasons import (
+    FAILED_TO_START_CHILD,
+    Shutdown,
+    brief,
+    cause_of,
+    from_plain,
+    is_quiet,
+    is_same,
+    kind_and_message,
+    text_of,
+    to_plain,
+)
 from erps_gevent.otp.words import KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, TIMEOUT
 
 WORDS = [NORMAL, SHUTDOWN, KILL, KILLED, NOPROC, TIMEOUT]
@@ -62,3 +73,41 @@ def test_the_cause_of_a_reason_is_the_exception_in_it():
     assert cause_of(Shutdown(("failed_to_start_child", "tree", inner))) is error
     for reason in (NORMAL, "crash", Shutdown("x"), Shutdown(("failed_to_start_child", "leaf", "crash"))):
         assert cause_of(reason) is None
+
+
+# What cannot be printed or compared.
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        return f"code {None:d}"  # as in a program with a slip in it
+
+    __repr__ = __str__
+
+    def __eq__(self, other):
+        raise TypeError("ambiguous")
+
+    __hash__ = Exception.__hash__
+
+
+UNPRINTABLE = Unprintable()
+
+
+def test_what_cannot_be_printed_is_named_by_its_class():
+    text = "<Unprintable, which cannot be printed: TypeError>"
+    assert text_of(UNPRINTABLE) == text
+    assert "Unprintable" in brief(UNPRINTABLE)
+    assert kind_and_message(UNPRINTABLE) == ("Unprintable", text)
+    assert kind_and_message(Shutdown(UNPRINTABLE)) == ("shutdown", text)
+    assert kind_and_message((UNPRINTABLE,)) == ("exit", "<tuple, which cannot be printed: TypeError>")
+
+
+def test_what_cannot_be_compared_is_itself_only():
+    assert is_same(UNPRINTABLE, UNPRINTABLE)
+    assert not is_same(UNPRINTABLE, Unprintable())
+    assert is_same(("a", 1), ("a", 1))
+
+
+def test_the_cause_is_found_in_a_reason_that_cannot_be_compared():
+    assert cause_of(Shutdown((UNPRINTABLE, 1, 2))) is None
+    assert cause_of(Shutdown((FAILED_TO_START_CHILD, "id", UNPRINTABLE))) is UNPRINTABLE
