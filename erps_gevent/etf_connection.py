@@ -11,35 +11,67 @@ from typing import Any
 from erps_gevent.client_connection import ClientConnection
 from erps_gevent.otp.messages import StopRequest
 from erps_gevent.otp.words import SHUTDOWN
+from erps_gevent.outbox import Entry
 from erps_gevent.pacing import PacedOutbox
 from erps_gevent.server_connection import ServerConnection
 from erps_gevent.wire.session import Packet, State
 
+# seconds that a call without a caller is taken for one that the server works on. A line on which nothing is said for
+# longer may be forgotten by a NAT.
+GIVEN_UP_FOR = 60.0
+
 
 class EtfClientConnection(ClientConnection):
-    """The client's end. `pacing` is seconds between two packets; all else as for ClientConnection."""
+    """The client's end. `pacing` is seconds between two packets; all else as for ClientConnection.
 
-    __slots__ = ("pacing",)
+    given_up: calls that nobody waits for any more, by reference: the server is not told, and its late answer says that
+              it reads again. Each until when that is worth waiting for.
+    """
+
+    __slots__ = ("given_up", "pacing")
     outbox: PacedOutbox
 
     def __init__(self, *args: Any, pacing: float) -> None:
         self.pacing = pacing
+        self.given_up: dict[int, tuple[Entry | None, float]] = {}
         super().__init__(*args)
 
     def _outbox(self, send_timeout: float) -> PacedOutbox:
         return PacedOutbox(self.hub, self.stream, send_timeout, self._write_failed, self.pacing)
 
     def take(self, packet: Packet) -> None:
-        waiting = self.pending.get(packet.ref) if packet.ref else None
+        ref = packet.ref
+        entry = None
+        if ref in self.pending:
+            entry = self.pending[ref][1]
+        elif ref in self.given_up:
+            entry, _ = self.given_up.pop(ref)
         super().take(packet)
-        if waiting is not None:
-            self.outbox.answered(waiting[1])
+        if entry is not None:
+            self.outbox.answered(entry)
+
+    def _forget(self, ref: int, entry: Entry | None) -> bool:
+        sent = super()._forget(ref, entry)
+        if sent:
+            self.given_up[ref] = entry, monotonic() + GIVEN_UP_FOR
+        return sent
+
+    def _is_busy(self) -> bool:
+        """Whether the server may be in a handler, as far as anybody can know here."""
+        now = monotonic()
+        while self.given_up:
+            oldest = next(iter(self.given_up))
+            if self.given_up[oldest][1] > now:
+                return True
+            del self.given_up[oldest]
+        return bool(self.pending or self.outbox.size)
 
     def keep_alive(self, interval: float, dead_after: float | None) -> None:
         """Say something after `interval` seconds of silence, and so on.
 
         Nobody answers, so a silent line is no dead one; the kernel's own keepalive finds out. Nothing is said while
-        a call is pending: a server that is busy with it would find the keepalive and the next packet together.
+        a call is unanswered, also if its caller has given up: a server that is busy with it would find the keepalive
+        and the next packet together.
         """
         self._stop_clock()
         if self.cause is not None:
@@ -47,7 +79,7 @@ class EtfClientConnection(ClientConnection):
         silence = monotonic() - self.heard
         if silence >= interval:
             silence = 0.0
-            if not (self.pending or self.outbox.size):
+            if not self._is_busy():
                 self._say_keepalive()
         self.clock = self.hub.loop.timer(max(interval - silence, 0.001))
         self.clock.start(self.keep_alive, interval, dead_after)

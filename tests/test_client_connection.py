@@ -438,11 +438,11 @@ def test_without_dead_after_no_silence_ends_the_line(line, server):
 
 
 def test_an_echo_that_came_while_this_process_was_stopped_counts(line, server):
-    line.connection.keep_alive(10 * MS, 40 * MS)
+    line.connection.keep_alive(10 * MS, 200 * MS)
     server.hear(Type.KEEPALIVE)
     server.say(server.session.keepalive())
     # Before the loop can see it, more time passes than a dead line is given.
-    block(80 * MS)
+    block(300 * MS)
     turn(4)
     gevent.sleep(5 * MS)
     assert line.connection.cause is None

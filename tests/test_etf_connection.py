@@ -10,6 +10,7 @@ from ends import Heard, Scripted, in_time, pair, reading, soon, turn
 from faces import PATIENCE, until
 from support import MS
 
+from erps_gevent import etf_connection
 from erps_gevent.errors import CallTimeout, Disconnected, ErrorReply, IdentifierMismatch
 from erps_gevent.etf_connection import EtfClientConnection, EtfServerConnection
 from erps_gevent.otp.messages import Call, Cast, StopRequest
@@ -307,3 +308,43 @@ def test_a_client_that_leaves_first_is_no_shutdown(server_end):
     client.stream.close()
     connection.goaway()
     assert connection.next(soon()).reason is DISCONNECTED
+
+
+# Calls whose callers have given up: the server is not told, and works on.
+
+
+def given_up(connection, server):
+    """A call that nobody waits for any more, as the server has it."""
+    with pytest.raises(CallTimeout):
+        connection.call("slow", 5 * MS, soon() - PATIENCE + 5 * MS)
+    return server.hear(Type.CALL)
+
+
+def test_the_late_answer_to_a_call_that_was_given_up_lets_the_next_packet_go(client_end):
+    connection, server, _ = client_end(NEVER)
+    call = given_up(connection, server)
+    connection.cast("next")
+    assert server.hears_nothing()
+    server.say(server.session.reply(call.ref, "late"))
+    assert server.hear(Type.CAST).value == "next"
+    assert connection.late == 1
+    assert connection.given_up == {}
+
+
+def test_no_keepalive_is_said_while_a_call_that_was_given_up_is_unanswered(client_end):
+    connection, server, _ = client_end(0)
+    call = given_up(connection, server)
+    connection.keep_alive(5 * MS, None)
+    gevent.sleep(30 * MS)
+    assert server.hears_nothing()
+    server.say(server.session.reply(call.ref, "late"))
+    server.hear(Type.KEEPALIVE)
+
+
+def test_a_call_that_is_never_answered_does_not_keep_the_line_silent_for_ever(client_end, monkeypatch):
+    monkeypatch.setattr(etf_connection, "GIVEN_UP_FOR", 10 * MS)
+    connection, server, _ = client_end(0)
+    given_up(connection, server)
+    connection.keep_alive(5 * MS, None)
+    server.hear(Type.KEEPALIVE)
+    assert connection.given_up == {}

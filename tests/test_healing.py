@@ -51,11 +51,17 @@ class World:
         line, server, _ = client_end()
         line.on_goaway = healer.moving
         self.lines.append(line)
-        greeting = gevent.spawn(line.greet, soon())
-        server.hear(Type.HELLO)
-        server.say(server.session.welcome(None, 100), *(make(server.session) for make in self.extra))
-        greeting.get()
         self.servers.append(server)
+        greeting = gevent.spawn(line.greet, soon())
+        try:
+            server.hear(Type.HELLO)
+            server.say(server.session.welcome(None, 100), *(make(server.session) for make in self.extra))
+            greeting.get()
+        except BaseException:
+            # The healer was closed meanwhile, perhaps by the end of a test.
+            greeting.kill()
+            line.drop()
+            raise
         return line
 
     def up(self) -> Scripted:
