@@ -104,10 +104,13 @@ class Decoder:
         """`count`, if so many terms can still come: each takes a byte at least."""
         if count > self.size - self.at:
             raise BadPacket(f"a container declares {count} terms, and {self.size - self.at} bytes are left")
+        self._spend(count)
+        return count
+
+    def _spend(self, count: int) -> None:
         self.left -= count
         if self.left < 0 and self.safe:
             raise UnsafeTerm(f"the payload has more than {MAX_TERMS} terms; send less at once, or set safe=False here")
-        return count
 
     # Data.
 
@@ -172,7 +175,9 @@ class Decoder:
     # Containers.
 
     def _string(self, _room: int) -> list[int]:
-        return list(self._bytes(self._number(2)))
+        numbers = list(self._bytes(self._number(2)))
+        self._spend(len(numbers))
+        return numbers
 
     def _list(self, room: int) -> Any:
         items = self._items(self._number(4), room)

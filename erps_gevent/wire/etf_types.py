@@ -37,7 +37,7 @@ EXPORT, FUN = 113, 112
 MAX_DEPTH = 64  # tuples, lists and maps inside each other
 ATOM_SIZE = 255  # characters, Erlang's own limit
 MAX_ATOMS = 4096  # different ones that a peer may use on one line. A bigger API is one whose atoms are data.
-MAX_TERMS = 250_000  # in one payload: the worst takes 30 MiB and half a second. An empty list is 1 byte there, 64 here.
+MAX_TERMS = 250_000  # in one payload: the worst takes 30 MiB and about a second.
 INTEGER_SIZE = 1785  # bytes: 4,299 digits. Python prints no more than 4,300, and a log has to print what came.
 
 ATOM_OF: dict[Any, str] = {None: "nil", True: "true", False: "false"}

@@ -4,7 +4,8 @@
     packaging   ~=1.0,<2                            ~= >= > <= < == !=, and a comma for "and"
 
 One rule tells them apart: what is a requirement to Elixir is one here, and everything else is a specifier. The only
-strings that are both are plain comparisons with three numbers, which mean the same in both.
+strings that are both are plain comparisons, which mean the same in both but for what comes after three numbers: to
+Elixir `1.0.0-1` is a pre-release.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _VERSION = re.compile(
     re.ASCII,
 )
 _JOINER = re.compile(r" (and|or) ")
-_CLAUSE = re.compile(r" *(~>|>=|<=|==|!=|>|<|!|) *(.*?) *", re.ASCII | re.DOTALL)
+_CLAUSE = re.compile(r"\s*(~>|>=|<=|==|!=|>|<|!|)\s*(.*?)\s*", re.ASCII | re.DOTALL)
 _ELIXIR_ONLY = re.compile(r"~>| and | or ")
 
 # What versions are compared by: three numbers, whether it is no pre-release, and the parts of the pre-release, of which

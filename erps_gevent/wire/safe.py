@@ -3,7 +3,7 @@
 The rules are the same for what we send, so that a value is refused where it was made and not at the other end:
 
     depth   at most 64 containers inside each other
-    count   at most a million containers: see wire/containers.py
+    weight  of all parts together: see wire/weight.py
     keys    of a dict, items of a set: at most 32 with one hash, so that nobody can make a dict quadratic
     tags    those of `wire/types.py`. No shared references, so that a value has no cycles
 
@@ -35,28 +35,39 @@ _KNOWN_TO_CBOR2 = (1, 4, 5, 25, 28, 29, 35, 36, 52, 54, 100, 256, 260, 261, 5579
 NO_DATA: Types = frozenset({CBORSimpleValue, type(undefined)})
 
 _SAME_HASH = 32  # keys. The hash of -1 is that of -2, so points of five small numbers share one 32 times.
+_KEY_PARTS = 1000  # of all keys that share one hash: each may be compared with 31 others
 _KEY_BITS = 1 << 14  # Comparing an int to a Decimal takes quadratic time: 1.3 s at a mebibit.
 
 
 def clash(keys: Collection[Any]) -> str | None:
     """Why these cannot be the keys of one dict, if they cannot."""
-    if len(set(map(hash, keys))) == len(keys):
+    hashes = list(map(hash, keys))
+    if len(set(hashes)) == len(keys):
         return None  # No two are equal, and none will ever be compared.
-    if max(Counter(map(hash, keys)).values()) > _SAME_HASH:
+    counts = Counter(hashes)
+    if max(counts.values()) > _SAME_HASH:
         return f"more than {_SAME_HASH} keys have the same hash"
-    if _is_huge(keys):
+    groups: dict[int, list[Any]] = {}
+    for key, hash_ in zip(keys, hashes, strict=True):
+        if counts[hash_] > 1:
+            groups.setdefault(hash_, []).append(key)
+    if any(map(_are_huge, groups.values())):
         return "keys have the same hash, and are too large to compare"
     if len(set(keys)) < len(keys):
         return "a key is there twice"
     return None
 
 
-def _is_huge(keys: Iterable[Any]) -> bool:
-    for key in keys:
-        if isinstance(key, int) and key.bit_length() > _KEY_BITS:
+def _are_huge(keys: list[Any]) -> bool:
+    """Whether comparing these with each other may take long: there are many parts in them, or a large number."""
+    rest = list(keys)
+    for parts, key in enumerate(rest):  # it grows meanwhile
+        if parts > _KEY_PARTS or (isinstance(key, int) and key.bit_length() > _KEY_BITS):
             return True
-        if isinstance(key, (tuple, frozenset)) and _is_huge(key):
-            return True
+        if isinstance(key, (tuple, frozenset)):
+            if len(key) > _KEY_PARTS:
+                return True
+            rest.extend(key)
     return False
 
 

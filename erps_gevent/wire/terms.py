@@ -14,13 +14,17 @@ from typing import Any
 from cbor2 import CBORDecodeError, CBORTag, dumps, loads
 
 from erps_gevent.errors import BadPacket, EncodeError, ProtocolError, UnsafeTerm
-from erps_gevent.wire.containers import MAX_CONTAINERS, too_many
 from erps_gevent.wire.safe import ATOMS, LENIENT, MAX_DEPTH, NO_DATA, SAFE, Types, clash, judge, refuse_tag
 from erps_gevent.wire.types import APPLICATION, DICT, FROZENSET, PACK, REGISTERED, SET, TUPLE, register_type
 from erps_gevent.wire.unsendable import Unsendable, name_of
+from erps_gevent.wire.weight import MAX_WEIGHT, too_heavy
 
 __all__ = ["decode", "encode", "register_type"]
 
+TOO_HEAVY = (
+    f"has too many parts: they weigh more than {MAX_WEIGHT:,}, see docs/protocol.md; send it in several packets, or "
+    "many numbers as bytes"
+)
 LARGE = 4096  # bytes. From this size on a byte string is cut out of the packet instead of passed through cbor2.
 
 _BUT_TEXT = ATOMS - {str}
@@ -39,14 +43,14 @@ def encode(value: Any, root: str = "value") -> bytes:
     """The CBOR of one value.
 
     root:   the word for the value in an error's text: `request[1]['when']`.
-    raises: EncodeError  it has a part that does not travel, is nested too deep, contains itself, or holds more
-                         containers than the peer takes.
+    raises: EncodeError  it has a part that does not travel, is nested too deep, contains itself, or has more parts
+                         than a peer takes.
     """
     if type(value) is bytes and len(value) >= LARGE:
         return b"".join((_large_head(len(value)), value))
     encoded = _encoded(value, root)
-    if too_many(encoded):
-        raise EncodeError(f"{root} holds more than {MAX_CONTAINERS:,} containers; send it in parts")
+    if too_heavy(encoded):
+        raise EncodeError(f"{root} {TOO_HEAVY}")
     return encoded
 
 
@@ -217,7 +221,7 @@ def decode(payload: bytes | memoryview, safe: bool = True) -> Any:
     """The value of `payload`, which is one item of CBOR.
 
     safe:   False lets tags that are not in the table through, as `cbor2.CBORTag`, simple values, and any number of
-            containers.
+            parts.
     raises: UnsafeTerm  it holds something that is refused, and may be valid CBOR.
             BadPacket   it is no CBOR, was cut short, or goes on after the value.
     """
@@ -225,8 +229,8 @@ def decode(payload: bytes | memoryview, safe: bool = True) -> Any:
         found = _large_bytes(payload)
         if found:
             return _around(payload, *found, safe)
-    if safe and too_many(payload, packet=True):
-        raise UnsafeTerm(f"the value holds more than {MAX_CONTAINERS:,} containers; send it in parts")
+    if safe and too_heavy(payload, packet=True):
+        raise UnsafeTerm(f"the value {TOO_HEAVY}")
     try:
         value, end = loads(
             b"".join((b"\x82", payload, _END_ITEM)),

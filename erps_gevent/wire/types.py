@@ -51,6 +51,7 @@ TUPLE = 88
 SET = 258
 FROZENSET = 38610
 DICT = 38611
+IP_TAGS = range(38620, 38626)  # addresses, networks and interfaces
 APPLICATION = 38612
 
 _AWARE, _NAIVE = 0, 38613
