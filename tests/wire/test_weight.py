@@ -62,8 +62,8 @@ def test_everything_has_its_weight(item, each, light):
 
 @pytest.mark.parametrize(("item", "each"), ITEMS.values(), ids=ITEMS)
 def test_the_heaviest_that_is_taken_stays_within_bounds(item, each, monkeypatch):
-    """A tenth of the real bound, for the sake of those who wait for the tests: 20 MiB of the 200."""
-    monkeypatch.setattr(weight, "MAX_WEIGHT", MAX_WEIGHT // 10)
+    """A fortieth of the real bound, for the sake of those who wait for the tests: 5 MiB of the 200."""
+    monkeypatch.setattr(weight, "MAX_WEIGHT", MAX_WEIGHT // 40)
     payload = many(item, (weight.MAX_WEIGHT - 4) // each)
     tracemalloc.start()
     try:
@@ -71,7 +71,7 @@ def test_the_heaviest_that_is_taken_stays_within_bounds(item, each, monkeypatch)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 40 * MEBIBYTE
+    assert peak < 10 * MEBIBYTE
 
 
 @pytest.mark.parametrize(
