@@ -150,7 +150,9 @@ class DynamicSupervisor(Supervising):
         return list(self._children.values())
 
     def _of_pid(self, pid: Pid) -> Child | None:
-        return self._children.get(pid)
+        child = self._children.get(pid)
+        # A child that is restarting is kept under its last pid, of which there is nothing more to hear.
+        return child if child is not None and child.pid is pid else None
 
     def _launch(self, child: Child) -> Any:
         known_by = child.last

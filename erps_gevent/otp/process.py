@@ -19,7 +19,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gevent
@@ -41,11 +41,13 @@ logger = logging.getLogger("erps_gevent")
 class ExitSignal:
     """What a trapping process finds in its mailbox when a linked process ends, or when `exit_` was called on it.
 
-    pid: who ended or called; None if that was a greenlet that is no process.
+    pid:   who ended or called; None if that was a greenlet that is no process.
+    ended: True if it had ended; False if it called `exit_`, and may live.
     """
 
     pid: Pid | None
     reason: Any
+    ended: bool = field(default=False, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -244,7 +246,8 @@ class Process:
         elif untrappable:
             self.die(KILLED)
         elif self.trap_exit:
-            self.inbox.put(ExitSignal(sender, reason))
+            # Now, and not when it is read: who calls `exit_` may end before that.
+            self.inbox.put(ExitSignal(sender, reason, ended=sender is not None and not sender.process.alive))
         elif reason is not NORMAL or sender is self.pid:
             self.die(reason)
 
@@ -286,7 +289,7 @@ class Process:
         if other.alive:
             self.links[other] = other.links[self] = None
         elif self.trap_exit:
-            self.inbox.put(ExitSignal(other.pid, NOPROC))
+            self.inbox.put(ExitSignal(other.pid, NOPROC, ended=True))
         else:
             raise NoProc(f"cannot link to {other.pid!r}: it is dead", reason=NOPROC)
 

@@ -124,7 +124,7 @@ class Supervising(GenServer):
         if not isinstance(message, ExitSignal):
             logger.warning("%r is a supervisor and takes no messages; dropped %s", self.pid, brief(message))
             return None
-        if message.pid is None or message.pid.process.alive:
+        if message.pid is None or not message.ended:
             # It is no end: somebody has called exit_ on this supervisor, perhaps one of its children.
             return None
         child = self._of_pid(message.pid)

@@ -137,6 +137,27 @@ def test_trap_converts_to_message(trapper):
     assert trapper.pid.is_alive()
 
 
+def test_an_exit_signal_tells_whether_its_sender_had_ended_when_it_was_sent(trapper, idler):
+    def main(process):
+        process.link(trapper)
+        exit_(trapper.pid, "asked")
+
+    ended(spawn(main))
+    trapper.link(idler)
+    idler.die("died")
+    ended(idler)
+    as_process(lambda _: trapper.link(idler) or True)
+    exit_(trapper.pid, "by nobody")
+    signals = list(trapper.inbox.mailbox)
+    assert [(signal.reason, signal.ended) for signal in signals] == [
+        ("asked", False),
+        (NORMAL, True),
+        ("died", True),
+        (NOPROC, True),
+        ("by nobody", False),
+    ]
+
+
 @pytest.mark.parametrize("trap", [True, False])
 def test_kill_is_untrappable(trap):
     """Case 84, PR B28, B52."""
