@@ -21,7 +21,7 @@ from gevent._hub_local import get_hub_if_exists  # get_hub() would make one in e
 from erps_gevent.errors import AlreadyStarted, ConfigError, ErpsError, ErrorReply, StartError
 from erps_gevent.otp import behaviour, universe
 from erps_gevent.otp.behaviour import Option
-from erps_gevent.otp.child import Child, described, halt, is_expected, launch
+from erps_gevent.otp.child import Child, Ends, described, halt, is_expected, launch
 from erps_gevent.otp.child_spec import child_spec_of
 from erps_gevent.otp.gen import call
 from erps_gevent.otp.gen_server import GenServer
@@ -213,8 +213,8 @@ class Supervising(GenServer):
 
     # Reports, as OTP's supervisor reports.
 
-    def _stop(self, children: Sequence[Child]) -> None:
-        for child, reason in halt(children, self._process).items():
+    def _stop(self, children: Sequence[Child], ends: Ends | None = None) -> None:
+        for child, reason in halt(children, self._process, ends).items():
             if not is_expected(child, reason):
                 self._report(logging.ERROR, "shutdown_error", child, reason)
 
