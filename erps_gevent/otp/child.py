@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -81,11 +81,12 @@ def child_of(entry: Any, required: Iterable[str] = ("id", "start")) -> Child:
     return Child(validated(spec_of(entry), required))
 
 
-def launch(child: Child, supervisor: Process, extra: Sequence[Any] = ()) -> Any:
+def launch(child: Child, supervisor: Process, extra: Sequence[Any] = (), taken: Container[Pid] = ()) -> Any:
     """Run the start function of `child` and set its pid; return what the function did: a Pid, (Pid, info) or None.
 
     supervisor: the running process.
     extra:      arguments that come before the child's own.
+    taken:      the pids of other children.
     raises:     StartError      it did not start; the child is as it was.
                 AlreadyStarted  its name is taken; likewise.
     switch:     parks until the function has returned.
@@ -101,6 +102,9 @@ def launch(child: Child, supervisor: Process, extra: Sequence[Any] = ()) -> Any:
         raise start_error(child, BadReturn(text, reason=given))
     elif pid.process.hub is not supervisor.hub:
         text = f"{pid!r} belongs to the hub of another thread, where {supervisor.pid!r} cannot supervise it"
+        raise start_error(child, ConfigError(text))
+    elif pid in taken:
+        text = f"{pid!r} is a child of this supervisor already; a start function starts a process of its own"
         raise start_error(child, ConfigError(text))
     elif pid.process.alive and pid.process not in supervisor.links:
         text = "child %r: %r is not linked to its supervisor, which will not hear of its end; start it with start_link"

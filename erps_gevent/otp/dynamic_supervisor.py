@@ -156,7 +156,7 @@ class DynamicSupervisor(Supervising):
 
     def _launch(self, child: Child) -> Any:
         known_by = child.last
-        given = self._started(child, self._flags["extra_arguments"])
+        given = self._started(child, self._children, self._flags["extra_arguments"])
         if known_by is not None:
             del self._children[known_by]
         if isinstance(child.pid, Pid):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import takewhile
 from time import monotonic
 from typing import Any, ClassVar
@@ -165,8 +165,8 @@ class Supervising(GenServer):
 
     # Starts and restarts.
 
-    def _started(self, child: Child, extra: Sequence[Any] = ()) -> Any:
-        given = launch(child, self._process, extra)
+    def _started(self, child: Child, taken: Container[Pid], extra: Sequence[Any] = ()) -> Any:
+        given = launch(child, self._process, extra, taken)
         if child.backoff:
             child.backoff.started(monotonic())
         return given

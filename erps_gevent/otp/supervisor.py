@@ -238,7 +238,7 @@ class Supervisor(Supervising):
         return self._running.pop(pid, None)
 
     def _launch(self, child: Child) -> Any:
-        given = self._started(child)
+        given = self._started(child, self._running)
         if isinstance(child.pid, Pid):
             self._running[child.pid] = child
         elif child.temporary:

@@ -119,6 +119,21 @@ def test_a_child_of_another_thread_is_a_failed_start():
     assert "belongs to the hub of another thread" in str(error)
 
 
+def test_a_process_that_is_a_child_already_is_a_failed_start():
+    def main(process):
+        pid = erps.spawn_link(idle, None)
+        child = of(lambda: pid)
+        with pytest.raises(StartError) as info:
+            launch(child, process, taken={pid: "another"})
+        return child.pid, pid, info.value
+
+    kept, pid, error = as_process(main, trap=True)
+    assert kept is None
+    assert isinstance(error.reason, ConfigError)
+    assert error.__cause__ is error.reason
+    assert f"{pid!r} is a child of this supervisor already; a start function starts a process of its own" in str(error)
+
+
 @pytest.mark.parametrize("error", [gevent.GreenletExit(), KeyboardInterrupt()])
 def test_what_ends_the_supervisor_leaves_the_start_function(error):
     process = spawn(lambda _: None)

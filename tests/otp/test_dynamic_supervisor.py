@@ -430,3 +430,11 @@ def test_children_that_ended_before_they_were_stopped_are_reported_as_they_ended
     assert [record.message.rpartition("\n")[2] for record in caplog.records] == [
         f"reason: 'crash {number}'" for number in range(3)
     ]
+
+
+def test_two_children_cannot_be_one_process(dynamic, log):
+    supervisor = dynamic()
+    shared = start_child(supervisor, spec("a", log))
+    with pytest.raises(StartError, match="is a child of this supervisor already"):
+        start_child(supervisor, {"start": (lambda: shared, ())})
+    assert children(supervisor) == [shared]

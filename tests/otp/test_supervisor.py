@@ -737,3 +737,13 @@ def test_stopping_children_that_are_dead_already_goes_through_the_mailbox_once(s
     supervisor.process.inbox.put(StopRequest(SHUTDOWN))
     assert ended(supervisor) is SHUTDOWN
     assert inbox.mailbox.walks == 1
+
+
+def test_two_children_cannot_be_one_process(supervise, log):
+    supervisor = supervise(spec("a", log))
+    shared = pids(supervisor)["a"]
+    with pytest.raises(StartError, match="is a child of this supervisor already"):
+        Supervisor.start_child(supervisor, {"id": "b", "start": (lambda: shared, ())})
+    assert pids(supervisor) == {"a": shared}
+    stop(supervisor)
+    assert stops(log) == ["a"]
