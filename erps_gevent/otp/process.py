@@ -188,8 +188,14 @@ class Process:
     def _gone(self, _greenlet: object) -> None:
         """The greenlet is dead; `finish` has run, unless it was killed before it could begin. Runs in the hub."""
         self.finish(KILLED)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Drop what the record of a dead process has no use for; its pid may be held for long."""
         # An exception holds the frames that it came through, and with them the state.
         self.greenlet = self.reason = None
+        # Each generation would hold all that were before.
+        self.parent, self.callers = None, ()
 
     def finish(self, reason: Any) -> None:
         """The process is dead: free its name, tell its monitors, then its links. Idempotent.
