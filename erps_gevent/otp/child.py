@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -81,11 +81,12 @@ def child_of(entry: Any, required: Iterable[str] = ("id", "start")) -> Child:
     return Child(validated(spec_of(entry), required))
 
 
-def launch(child: Child, supervisor: Process, extra: Sequence[Any] = ()) -> Any:
+def launch(child: Child, supervisor: Process, extra: Sequence[Any] = (), taken: Container[Pid] = ()) -> Any:
     """Run the start function of `child` and set its pid; return what the function did: a Pid, (Pid, info) or None.
 
     supervisor: the running process.
     extra:      arguments that come before the child's own.
+    taken:      the pids of other children.
     raises:     StartError      it did not start; the child is as it was.
                 AlreadyStarted  its name is taken; likewise.
     switch:     parks until the function has returned.
@@ -101,6 +102,9 @@ def launch(child: Child, supervisor: Process, extra: Sequence[Any] = ()) -> Any:
         raise start_error(child, BadReturn(text, reason=given))
     elif pid.process.hub is not supervisor.hub:
         text = f"{pid!r} belongs to the hub of another thread, where {supervisor.pid!r} cannot supervise it"
+        raise start_error(child, ConfigError(text))
+    elif pid in taken:
+        text = f"{pid!r} is a child of this supervisor already; a start function starts a process of its own"
         raise start_error(child, ConfigError(text))
     elif pid.process.alive and pid.process not in supervisor.links:
         text = "child %r: %r is not linked to its supervisor, which will not hear of its end; start it with start_link"
@@ -153,15 +157,40 @@ def start_error(child: Child, reason: Any) -> StartError | AlreadyStarted:
     return error
 
 
-def halt(children: Sequence[Child], supervisor: Process) -> dict[Child, Any]:
+class Ends:
+    """What processes ended with, as the ExitSignals say that a supervisor has not read yet, because it is busy.
+
+    It alone takes messages out of its mailbox, so each is looked at once as long as it does not.
+    """
+
+    def __init__(self, supervisor: Process) -> None:
+        self.mailbox = supervisor.inbox.mailbox
+        self.seen = 0
+        self.reasons: dict[Pid | None, Any] = {}
+
+    def of(self, pid: Pid) -> Any:
+        """What the dead process `pid` ended with; NOPROC if it was not linked any more."""
+        if self.seen < len(self.mailbox):
+            # A copy, because a `__del__` may put a message into the mailbox at any time.
+            messages = list(self.mailbox)
+            for message in messages[self.seen :]:
+                if isinstance(message, ExitSignal) and message.ended:
+                    self.reasons[message.pid] = message.reason
+            self.seen = len(messages)
+        return self.reasons.get(pid, NOPROC)
+
+
+def halt(children: Sequence[Child], supervisor: Process, ends: Ends | None = None) -> dict[Child, Any]:
     """End the processes of `children` at the same time, each by its `shutdown`; return what each ended with.
 
     A child that had ended before is in it too, with NOPROC if it was not linked any more.
     supervisor: the running process, which no child is linked to after this.
+    ends:       those of this supervisor, for who halts several times without reading a message in between.
     switch:     parks until all of them are dead.
     source:     supervisor:shutdown, Elixir's DynamicSupervisor.terminate_children
     """
-    ended = _ended_before(children, supervisor)
+    ends = Ends(supervisor) if ends is None else ends
+    ended = {child: ends.of(_process(child).pid) for child in children if not child.alive}
     running = [child for child in children if child not in ended]
     if not running:
         return ended
@@ -187,16 +216,6 @@ def halt(children: Sequence[Child], supervisor: Process) -> dict[Child, Any]:
 def _process(child: Child) -> Process:
     assert isinstance(child.pid, Pid)  # nobody stops or asks for what is not running
     return child.pid.process
-
-
-def _ended_before(children: Sequence[Child], supervisor: Process) -> dict[Child, Any]:
-    """Of these children, those that are dead, and what they ended with, which the supervisor has not yet heard of."""
-    dead = [child for child in children if not child.alive]
-    if not dead:
-        return {}
-    signals = [message for message in supervisor.inbox.mailbox if isinstance(message, ExitSignal)]
-    reasons = {signal.pid: signal.reason for signal in signals}
-    return {child: reasons.get(_process(child).pid, NOPROC) for child in dead}
 
 
 def _ask_to_stop(children: Sequence[Child], supervisor: Process) -> list[Any]:

@@ -150,11 +150,13 @@ class DynamicSupervisor(Supervising):
         return list(self._children.values())
 
     def _of_pid(self, pid: Pid) -> Child | None:
-        return self._children.get(pid)
+        child = self._children.get(pid)
+        # A child that is restarting is kept under its last pid, of which there is nothing more to hear.
+        return child if child is not None and child.pid is pid else None
 
     def _launch(self, child: Child) -> Any:
         known_by = child.last
-        given = self._started(child, self._flags["extra_arguments"])
+        given = self._started(child, self._children, self._flags["extra_arguments"])
         if known_by is not None:
             del self._children[known_by]
         if isinstance(child.pid, Pid):

@@ -23,6 +23,7 @@ from erps_gevent.errors import Exit
 from erps_gevent.otp.inbox import Inbox
 from erps_gevent.otp.process import Down, Pid, Process, new_ref
 from erps_gevent.otp.reasons import brief, is_quiet
+from erps_gevent.otp.universe import Link, link_of
 from erps_gevent.otp.words import ABSENT, KILL
 
 logger = logging.getLogger("erps_gevent")
@@ -52,21 +53,21 @@ class TaskReply:
     value: Any
 
 
-def process_for(owner: Process, function: Callable[..., object], links: tuple[Process, ...]) -> Process:
-    """A process that lives in the universe of `owner`, linked to `links`, of which the first is its parent."""
+def process_for(callers: Link, function: Callable[..., object], links: tuple[Process, ...]) -> Process:
+    """A process that has these callers, linked to `links`, of which the first is its parent."""
     process = Process(Inbox(), name_of(function), links[0] if links else None)
-    process.callers = (owner.pid, *owner.callers)
+    process.callers = callers
     for other in links:
         process.link(other)
     return process
 
 
 def launch(
-    owner: Process, function: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any], *links: Process
+    callers: Link, function: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any], *links: Process
 ) -> Pid:
-    """Run `function(*args, **kwargs)` as a process that nobody waits for."""
-    process = process_for(owner, function, links)
-    process.spawn(partial(run, process, owner.pid, function, args, kwargs))
+    """Run `function(*args, **kwargs)` as a process that nobody waits for; the first of `callers` asked for it."""
+    process = process_for(callers, function, links)
+    process.spawn(partial(run, process, callers[0], function, args, kwargs))
     return process.pid
 
 
@@ -151,7 +152,7 @@ class Job(Generic[T]):
         links: whom to link it with; the first is its parent.
         """
         # atomic: it begins at the next switch; by then whoever has to know of its end does.
-        process = self.process = process_for(self._owner, function, links)
+        process = self.process = process_for(link_of(self._owner), function, links)
         self._owner.monitoring[self.ref] = process
         process.monitor(self._down, self.ref)
         process.spawn(partial(self._main, process, function, args, kwargs))

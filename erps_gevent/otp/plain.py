@@ -47,7 +47,7 @@ class Plain(Process):
             self.finish(error)
         else:
             self.finish(KILLED if isinstance(greenlet.value, gevent.GreenletExit) else NORMAL)
-        self.greenlet = self.reason = None
+        self.let_go()
 
 
 def record() -> Process:

@@ -19,7 +19,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gevent
@@ -41,11 +41,13 @@ logger = logging.getLogger("erps_gevent")
 class ExitSignal:
     """What a trapping process finds in its mailbox when a linked process ends, or when `exit_` was called on it.
 
-    pid: who ended or called; None if that was a greenlet that is no process.
+    pid:   who ended or called; None if that was a greenlet that is no process.
+    ended: True if it had ended; False if it called `exit_`, and may live.
     """
 
     pid: Pid | None
     reason: Any
+    ended: bool = field(default=False, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -187,8 +189,14 @@ class Process:
     def _gone(self, _greenlet: object) -> None:
         """The greenlet is dead; `finish` has run, unless it was killed before it could begin. Runs in the hub."""
         self.finish(KILLED)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Drop what the record of a dead process has no use for; its pid may be held for long."""
         # An exception holds the frames that it came through, and with them the state.
         self.greenlet = self.reason = None
+        # Each generation would hold all that were before.
+        self.parent, self.callers = None, ()
 
     def finish(self, reason: Any) -> None:
         """The process is dead: free its name, tell its monitors, then its links. Idempotent.
@@ -245,7 +253,8 @@ class Process:
         elif untrappable:
             self.die(KILLED, now=sender is self.pid)
         elif self.trap_exit:
-            self.inbox.put(ExitSignal(sender, reason))
+            # Now, and not when it is read: who calls `exit_` may end before that.
+            self.inbox.put(ExitSignal(sender, reason, ended=sender is not None and not sender.process.alive))
         elif reason is not NORMAL or sender is self.pid:
             self.die(reason, now=sender is self.pid)
 
@@ -291,7 +300,7 @@ class Process:
         if other.alive:
             self.links[other] = other.links[self] = None
         elif self.trap_exit:
-            self.inbox.put(ExitSignal(other.pid, NOPROC))
+            self.inbox.put(ExitSignal(other.pid, NOPROC, ended=True))
         else:
             raise NoProc(f"cannot link to {other.pid!r}: it is dead", reason=NOPROC)
 

@@ -30,13 +30,15 @@ class _Address(LocalFrom):
     """The reply address of a request; it keeps what has come until somebody waits for it.
 
     forget: undoes what the request has left elsewhere, once it is answered or abandoned.
+    here:   True if that is a monitor only, of a local process, and no greenlet that makes the call.
     """
 
-    __slots__ = ("forget",)
+    __slots__ = ("forget", "here")
 
     def __init__(self, hub: Hub, caller: Pid | None) -> None:
         super().__init__(hub, None, caller)
         self.forget: Callable[[], object] | None = None
+        self.here = False
 
     def settle(self) -> None:
         self.done = True
@@ -54,7 +56,7 @@ class _Address(LocalFrom):
 
 
 class RequestId:
-    """A request that was sent; see send_request. Opaque."""
+    """A request that was sent; see send_request. Opaque. One that is dropped is executed all the same."""
 
     __slots__ = ("address", "request", "target")
 
@@ -62,6 +64,13 @@ class RequestId:
         self.target = target
         self.request = request
         self.address: _Address | None = _Address(hub, caller)
+
+    def __del__(self) -> None:
+        # Nobody can wait any more, and the monitor would stay for as long as the server lives. The greenlet that calls
+        # for a client goes on: to end it could undo the request.
+        address = self.address
+        if address is not None and address.here:
+            self.abandon()
 
     def __repr__(self) -> str:
         return f"<RequestId of {brief(self.request)} to {self.target!r}>"
@@ -124,7 +133,8 @@ def send_request(target: Any, request: Any) -> RequestId:
     elif process is None:
         _send_elsewhere(address, found, request)
     else:
-        send = _send_here if isinstance(process.gateway, LocalGateway) else _send_elsewhere
+        address.here = isinstance(process.gateway, LocalGateway)
+        send = _send_here if address.here else _send_elsewhere
         if bridge.is_foreign(process.hub):
             bridge.hand_over(process.hub, send, address, found, request)
         else:

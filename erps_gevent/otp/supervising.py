@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import takewhile
 from time import monotonic
 from typing import Any, ClassVar
@@ -21,7 +21,7 @@ from gevent._hub_local import get_hub_if_exists  # get_hub() would make one in e
 from erps_gevent.errors import AlreadyStarted, ConfigError, ErpsError, ErrorReply, StartError
 from erps_gevent.otp import behaviour, universe
 from erps_gevent.otp.behaviour import Option
-from erps_gevent.otp.child import Child, described, halt, is_expected, launch
+from erps_gevent.otp.child import Child, Ends, described, halt, is_expected, launch
 from erps_gevent.otp.child_spec import child_spec_of
 from erps_gevent.otp.gen import call
 from erps_gevent.otp.gen_server import GenServer
@@ -124,7 +124,7 @@ class Supervising(GenServer):
         if not isinstance(message, ExitSignal):
             logger.warning("%r is a supervisor and takes no messages; dropped %s", self.pid, brief(message))
             return None
-        if message.pid is None or message.pid.process.alive:
+        if message.pid is None or not message.ended:
             # It is no end: somebody has called exit_ on this supervisor, perhaps one of its children.
             return None
         child = self._of_pid(message.pid)
@@ -165,8 +165,8 @@ class Supervising(GenServer):
 
     # Starts and restarts.
 
-    def _started(self, child: Child, extra: Sequence[Any] = ()) -> Any:
-        given = launch(child, self._process, extra)
+    def _started(self, child: Child, taken: Container[Pid], extra: Sequence[Any] = ()) -> Any:
+        given = launch(child, self._process, extra, taken)
         if child.backoff:
             child.backoff.started(monotonic())
         return given
@@ -213,8 +213,8 @@ class Supervising(GenServer):
 
     # Reports, as OTP's supervisor reports.
 
-    def _stop(self, children: Sequence[Child]) -> None:
-        for child, reason in halt(children, self._process).items():
+    def _stop(self, children: Sequence[Child], ends: Ends | None = None) -> None:
+        for child, reason in halt(children, self._process, ends).items():
             if not is_expected(child, reason):
                 self._report(logging.ERROR, "shutdown_error", child, reason)
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from erps_gevent.errors import AlreadyStarted, BadReturn, ConfigError, ErrorReply, Exit, NotFound, StartError
 from erps_gevent.otp import behaviour
 from erps_gevent.otp.behaviour import Option
-from erps_gevent.otp.child import Child, child_of
+from erps_gevent.otp.child import Child, Ends, child_of
 from erps_gevent.otp.child_spec import CHILD
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.messages import Ignore, Stop
@@ -238,7 +238,7 @@ class Supervisor(Supervising):
         return self._running.pop(pid, None)
 
     def _launch(self, child: Child) -> Any:
-        given = self._started(child)
+        given = self._started(child, self._running)
         if isinstance(child.pid, Pid):
             self._running[child.pid] = child
         elif child.temporary:
@@ -247,11 +247,12 @@ class Supervisor(Supervising):
 
     def _halt(self, children: Sequence[Child]) -> None:
         """Stop these children, the last one first; what is temporary is forgotten."""
+        ends = Ends(self._process)
         for child in reversed(children):
             child.cancel()
             if isinstance(child.pid, Pid):
                 del self._running[child.pid]
-                self._stop([child])
+                self._stop([child], ends)
             self._forget(child)
 
     def _forget(self, child: Child) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, TypeVar
 
-from erps_gevent.otp import async_stream, behaviour, child_spec
+from erps_gevent.otp import async_stream, behaviour, child_spec, universe
 from erps_gevent.otp.awaiting import check_owner, check_waitable, outcomes_of, values_of, wait
 from erps_gevent.otp.job import Job, TaskExit, TaskResult, launch, name_of
 from erps_gevent.otp.plain import record
@@ -68,13 +68,12 @@ class Task(Job[T]):
 
         source: Task.start/1
         """
-        return launch(record(), function, args, kwargs)
+        return launch(universe.link(), function, args, kwargs)
 
     @staticmethod
     def start_link(function: Callable[..., object], /, *args: Any, **kwargs: Any) -> Pid:
         """`start`, linked to the running process; for a supervisor's child. source: Task.start_link/1"""
-        owner = record()
-        return launch(owner, function, args, kwargs, *_linkable(owner))
+        return launch(universe.link(), function, args, kwargs, *_linkable(record()))
 
     @classmethod
     def child_spec(cls, function: Callable[..., object], /, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -183,8 +183,8 @@ def _spawn(job: Job[T], function: Callable[..., T], args: Any, kwargs: Any, link
 def _launch(function: Callable[..., object], args: Any, kwargs: Any) -> Pid:
     supervisor = record()
     # Those of who asked, also when it starts again; a native thread without a hub is nobody.
-    callers = supervisor.callers
-    return launch(callers[0].process if callers else supervisor, function, args, kwargs, supervisor)
+    callers = supervisor.callers or (supervisor.pid,)
+    return launch(callers, function, args, kwargs, supervisor)
 
 
 Task.Supervisor = TaskSupervisor

@@ -3,8 +3,9 @@
     test A ── link() ──▶ process ──▶ its process        one universe: its root is test A
     test B ── link() ──▶ process ──▶ its process        another one
 
-A process has callers, the nearest first: who asked for it, who asked for that one, and so on. Its universe is the last
-of them, or itself if it has none. A Registry that is started with `sharded=True` keeps the keys of each universe apart.
+A process has callers, the nearest first: who asked for it, who asked for that one, and so on, KEPT of them at most. Its
+universe is the last of them, or itself if it has none. A Registry that is started with `sharded=True` keeps the keys of
+each universe apart.
 
 A universe is handed on explicitly, never by itself: gevent.spawn does not inherit contextvars, and `spawn` is not told
 who asked. A GenServer joins its starter's with `forward_callers=True`; any other greenlet, also one of another native
@@ -25,6 +26,9 @@ from erps_gevent.otp.words import NORMAL
 Link = tuple[Pid, ...]
 
 
+KEPT = 8  # callers of a process. Enough to see in a log who asked; more would grow with a chain of tasks, without end.
+
+
 def root_of(process: Process) -> Pid:
     """The universe of a process."""
     return process.callers[-1] if process.callers else process.pid
@@ -43,8 +47,13 @@ def link() -> Link:
 
     source: Multiverses.link/0
     """
-    me = record()
-    return (me.pid, *me.callers)
+    return link_of(record())
+
+
+def link_of(process: Process) -> Link:
+    """`link`, of another process. Of more than KEPT, the nearest are in it, and the root, which is the universe."""
+    whole = (process.pid, *process.callers)
+    return whole if len(whole) <= KEPT else (*whole[: KEPT - 1], whole[-1])
 
 
 def adopt(link: Link) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import gc
 import weakref
 
@@ -14,9 +15,10 @@ from support import MS
 
 from erps_gevent.errors import AlreadyStarted, BadReturn, ConfigError, Exit, StartError, StartIgnored
 from erps_gevent.otp import primitives as erps
-from erps_gevent.otp.child import child_of, described, halt, is_expected, launch
+from erps_gevent.otp.child import Ends, child_of, described, halt, is_expected, launch
 from erps_gevent.otp.mailbox import read_timer, receive, send_after
 from erps_gevent.otp.messages import Ignore
+from erps_gevent.otp.process import ExitSignal
 from erps_gevent.otp.reasons import Shutdown
 from erps_gevent.otp.words import KILL, KILLED, NOPROC, NORMAL, RESTARTING, SHUTDOWN
 
@@ -115,6 +117,21 @@ def test_a_child_of_another_thread_is_a_failed_start():
     error = refused(lambda: pid)
     assert isinstance(error.reason, ConfigError)
     assert "belongs to the hub of another thread" in str(error)
+
+
+def test_a_process_that_is_a_child_already_is_a_failed_start():
+    def main(process):
+        pid = erps.spawn_link(idle, None)
+        child = of(lambda: pid)
+        with pytest.raises(StartError) as info:
+            launch(child, process, taken={pid: "another"})
+        return child.pid, pid, info.value
+
+    kept, pid, error = as_process(main, trap=True)
+    assert kept is None
+    assert isinstance(error.reason, ConfigError)
+    assert error.__cause__ is error.reason
+    assert f"{pid!r} is a child of this supervisor already; a start function starts a process of its own" in str(error)
 
 
 @pytest.mark.parametrize("error", [gevent.GreenletExit(), KeyboardInterrupt()])
@@ -291,6 +308,48 @@ def test_a_dead_child_that_was_not_linked_ended_with_noproc(log):
         ended(dead.pid)
 
     assert halted(log, spec(1, log), spec(2, log), between=vanish)[0] == {1: NOPROC, 2: SHUTDOWN}
+
+
+class CountedMailbox(collections.deque):
+    """A mailbox that counts how often it is gone through, and in which something arrives whenever it is looked at."""
+
+    walks = 0
+
+    def __iter__(self):
+        self.walks += 1
+        return super().__iter__()
+
+
+class Arriving:
+    """A message at the sight of which another one is put into the mailbox, as by a `__del__`."""
+
+    def __init__(self, mailbox):
+        self.mailbox = mailbox
+
+    @property
+    def __class__(self):
+        self.mailbox.append("another")
+        return Arriving
+
+
+def test_the_mailbox_is_gone_through_once_for_all_children_that_are_dead():
+    dead = [spawn(lambda _: None) for _ in range(3)]
+    reader = spawn(idle, trap=True)
+    reader.inbox.mailbox = CountedMailbox(ExitSignal(process.pid, n, ended=True) for n, process in enumerate(dead))
+    ends = Ends(reader)
+    assert [ends.of(process.pid) for process in (*dead, reader)] == [0, 1, 2, NOPROC]
+    assert reader.inbox.mailbox.walks == 1
+    reader.inbox.mailbox.append(ExitSignal(reader.pid, "late", ended=True))
+    assert ends.of(reader.pid) == "late"
+    reader.die(KILLED)
+
+
+def test_a_message_that_arrives_while_the_mailbox_is_gone_through_is_no_harm():
+    reader = spawn(idle, trap=True)
+    mailbox = reader.inbox.mailbox
+    mailbox.extend([Arriving(mailbox), ExitSignal(reader.pid, "crash", ended=True)])
+    assert Ends(reader).of(reader.pid) == "crash"
+    reader.die(KILLED)
 
 
 def test_a_plain_process_may_shut_down_when_it_likes(log):

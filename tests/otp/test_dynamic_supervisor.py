@@ -7,7 +7,7 @@ from time import perf_counter
 import gevent
 import pytest
 from gevent.event import Event
-from otp.kernel import ended, idle
+from otp.kernel import PATIENCE, ended, idle
 from otp.trees import ENDINGS, Fate, Worker, end, pids, spec
 from support import MS
 
@@ -26,10 +26,10 @@ from erps_gevent.otp.dynamic_supervisor import DynamicSupervisor
 from erps_gevent.otp.gen import stop
 from erps_gevent.otp.messages import Ignore, Stop
 from erps_gevent.otp.names import Via
-from erps_gevent.otp.process import whereis
+from erps_gevent.otp.process import ExitSignal, whereis
 from erps_gevent.otp.reasons import Shutdown
 from erps_gevent.otp.supervisor import Supervisor
-from erps_gevent.otp.words import KILL, KILLED, NORMAL, RESTARTING, SHUTDOWN
+from erps_gevent.otp.words import KILL, KILLED, NOPROC, NORMAL, RESTARTING, SHUTDOWN
 
 start_child = DynamicSupervisor.start_child
 
@@ -41,6 +41,16 @@ def children(supervisor):
 
 def counts(supervisor):
     return DynamicSupervisor.count_children(supervisor)
+
+
+def test_an_end_that_is_told_twice_is_one_restart(dynamic, log):
+    supervisor = dynamic(max_restarts=1)
+    pid = start_child(supervisor, spec("a", log, backoff=(PATIENCE, PATIENCE), restart="permanent"))
+    end(pid)
+    assert children(supervisor) == [RESTARTING]
+    supervisor.process.send(ExitSignal(pid, NOPROC, ended=True))
+    supervisor.process.send(ExitSignal(pid, NOPROC, ended=True))
+    assert children(supervisor) == [RESTARTING]
 
 
 class Registrar:
@@ -420,3 +430,11 @@ def test_children_that_ended_before_they_were_stopped_are_reported_as_they_ended
     assert [record.message.rpartition("\n")[2] for record in caplog.records] == [
         f"reason: 'crash {number}'" for number in range(3)
     ]
+
+
+def test_two_children_cannot_be_one_process(dynamic, log):
+    supervisor = dynamic()
+    shared = start_child(supervisor, spec("a", log))
+    with pytest.raises(StartError, match="is a child of this supervisor already"):
+        start_child(supervisor, {"start": (lambda: shared, ())})
+    assert children(supervisor) == [shared]

@@ -9,6 +9,7 @@ from gevent.event import Event
 from otp.kernel import PATIENCE, ended, idle, spawn
 
 from erps_gevent.errors import Exit
+from erps_gevent.otp import universe
 from erps_gevent.otp.inbox import Inbox
 from erps_gevent.otp.job import Job, TaskExit, TaskReply, TaskResult, launch, name_of, process_for
 from erps_gevent.otp.plain import record
@@ -61,11 +62,11 @@ def fail(reason):
 
 def test_its_process_has_the_owner_for_caller_and_the_first_link_for_parent(owner):
     other = spawn(idle)
-    process = process_for(owner, fail, (other, owner))
+    process = process_for((owner.pid,), fail, (other, owner))
     assert process.callers == (owner.pid,)
     assert process.parent is other
     assert list(process.links) == [other, owner]
-    assert process_for(owner, fail, ()).parent is None
+    assert process_for((owner.pid,), fail, ()).parent is None
     other.die(KILLED)
 
 
@@ -153,7 +154,9 @@ def test_a_posted_outcome_is_one_message_and_nothing_else(job, owner, function, 
 
 def test_launched_is_run_for_nobody():
     seen = []
-    ended(launch(record(), lambda *args, **kwargs: seen.append((args, kwargs, current().callers)), (1,), {"a": 2}))
+    ended(
+        launch(universe.link(), lambda *args, **kwargs: seen.append((args, kwargs, current().callers)), (1,), {"a": 2})
+    )
     assert seen == [((1,), {"a": 2}, (record().pid,))]
 
 
@@ -162,7 +165,7 @@ def test_launched_is_run_for_nobody():
 
 def test_task_crash_logged(caplog):
     """Case 186, ET "logs a terminated task": function, arguments, owner and reason, once."""
-    pid = launch(record(), fail, (BOOM,), {})
+    pid = launch(universe.link(), fail, (BOOM,), {})
     ended(pid)
     (entry,) = caplog.records
     assert (entry.name, entry.levelno) == ("erps_gevent", logging.ERROR)
@@ -177,7 +180,7 @@ def test_task_crash_logged(caplog):
 
 
 def test_an_exit_of_the_task_itself_is_logged_without_a_traceback(caplog):
-    ended(launch(record(), lambda *, why: fail(why), (), {"why": "because"}))
+    ended(launch(universe.link(), lambda *, why: fail(why), (), {"why": "because"}))
     (entry,) = caplog.records
     lines = entry.getMessage().splitlines()
     assert lines[1] == "reason: 'because'"
@@ -185,13 +188,13 @@ def test_an_exit_of_the_task_itself_is_logged_without_a_traceback(caplog):
 
 
 def test_long_arguments_are_cut_in_the_report(caplog):
-    ended(launch(record(), lambda text: fail(BOOM), ("x" * 100_000,), {}))
+    ended(launch(universe.link(), lambda text: fail(BOOM), ("x" * 100_000,), {}))
     assert len(caplog.records[0].getMessage()) < 5000
 
 
 @pytest.mark.parametrize("reason", [NORMAL, SHUTDOWN, Shutdown("x")])
 def test_a_quiet_end_is_not_logged(caplog, reason):
-    ended(launch(record(), fail, (reason,), {}))
+    ended(launch(universe.link(), fail, (reason,), {}))
     assert caplog.records == []
 
 

@@ -10,13 +10,13 @@ import weakref
 import gevent
 import pytest
 from gevent.event import Event
-from otp.kernel import PATIENCE, Native, as_process, ended, idle, spawn
+from otp.kernel import PATIENCE, Native, as_process, ended, idle, settle, spawn
 from support import MS
 
 from erps_gevent.errors import AlreadyStarted, ConfigError, Exit, NoProc
 from erps_gevent.otp import names, thrower
 from erps_gevent.otp.inbox import Inbox
-from erps_gevent.otp.primitives import exit_
+from erps_gevent.otp.primitives import exit_, info, spawn_link
 from erps_gevent.otp.process import Down, ExitSignal, Process, current, starter, whereis
 from erps_gevent.otp.waiting import TIMED_OUT
 from erps_gevent.otp.words import KILL, KILLED, NOPROC, NORMAL, SHUTDOWN
@@ -135,6 +135,27 @@ def test_trap_converts_to_message(trapper):
     gevent.spawn(exit_, trapper.pid, NORMAL).join()
     assert list(trapper.inbox.mailbox) == [ExitSignal(sender, "why"), ExitSignal(None, NORMAL)]
     assert trapper.pid.is_alive()
+
+
+def test_an_exit_signal_tells_whether_its_sender_had_ended_when_it_was_sent(trapper, idler):
+    def main(process):
+        process.link(trapper)
+        exit_(trapper.pid, "asked")
+
+    ended(spawn(main))
+    trapper.link(idler)
+    idler.die("died")
+    ended(idler)
+    as_process(lambda _: trapper.link(idler) or True)
+    exit_(trapper.pid, "by nobody")
+    signals = list(trapper.inbox.mailbox)
+    assert [(signal.reason, signal.ended) for signal in signals] == [
+        ("asked", False),
+        (NORMAL, True),
+        ("died", True),
+        (NOPROC, True),
+        ("by nobody", False),
+    ]
 
 
 @pytest.mark.parametrize("trap", [True, False])
@@ -562,3 +583,20 @@ def test_a_forgotten_process_is_freed_without_the_collector(no_gc):
     del process
     gc.collect()
     assert ref() is None
+
+
+def test_in_a_chain_of_parents_the_last_keeps_only_its_own(no_gc):
+    def beget(descendants):
+        refs.append(weakref.ref(current().pid))
+        if descendants:
+            spawn_link(beget, descendants - 1)
+        else:
+            idle(None)
+
+    refs = []
+    spawn_link(beget, 4)
+    settle()
+    gc.collect()
+    assert [ref() is not None for ref in refs] == [False, False, False, True, True]
+    assert info(refs[-1]())["parent"] is refs[-2]()
+    refs[-1]().process.die(KILLED)

@@ -158,10 +158,43 @@ def test_a_request_that_was_received_in_vain_is_abandoned(server, log, go):
 
 
 def test_a_caller_that_is_interrupted_abandons_what_it_would_receive_and_not_what_it_waits_for(server):
-    for wait, monitors in ((wait_response, 1), (receive_response, 1)):
+    for wait, monitors in ((wait_response, 1), (receive_response, 0)):
+        asked = send_request(server, never)
         with gevent.Timeout(2 * MS, False):
-            wait(send_request(server, never))
+            wait(asked)
         assert len(server.process.monitors) == monitors
+
+
+def test_a_request_that_is_dropped_leaves_no_monitor_and_is_executed_all_the_same(server, log):
+    server.call("before")
+    for _ in range(3):
+        send_request(server, lambda probe, _: log.append("executed") or NoReply())
+    assert server.process.monitors == {}
+    server.call("after")
+    assert log == [("call", "before"), *3 * ["executed"], ("call", "after")]
+
+
+def test_a_request_ends_with_its_owner(server):
+    def owner(_):
+        asked = send_request(server, never)
+        assert len(server.process.monitors) == 1
+        raise Exit(asked)
+
+    ended(spawn(owner))
+    settle()
+    assert server.process.monitors == {}
+
+
+def test_a_request_that_is_dropped_in_another_thread_leaves_no_monitor(server):
+    Native(lambda: send_request(server, never) and None).result()
+    settle()
+    assert server.process.monitors == {}
+
+
+def test_a_request_to_a_client_that_is_dropped_is_made_all_the_same():
+    asked = Event()
+    send_request(Handle(lambda _: asked.set()), "hello")
+    assert asked.wait(PATIENCE)
 
 
 def test_an_answered_request_leaves_no_monitor_though_nobody_waits_for_it(server):

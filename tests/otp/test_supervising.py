@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 from gevent.event import Event
-from otp.kernel import PATIENCE, Native, as_process, ended, idle, spawn
+from otp.kernel import PATIENCE, Native, as_process, ended, idle, settle, spawn
 from otp.trees import Fate, Worker, end, pids, spec
 from support import MS
 
@@ -191,6 +191,28 @@ def test_a_child_that_sends_its_supervisor_an_exit_signal_has_not_ended(supervis
     child.call(lambda _: erps.exit_(supervisor, "you"))
     assert pids(supervisor) == {"a": child}
     assert log == [("start", "a")]
+
+
+@pytest.mark.parametrize(("said", "reason", "starts"), [("you", NORMAL, 1), (NORMAL, "crash", 2)])
+def test_a_child_that_sends_its_supervisor_an_exit_signal_and_ends_at_once_has_ended_as_it_did(
+    supervise, said, reason, starts
+):
+    def main():
+        started.append(erps.current())
+        if len(started) == 1:
+            go.wait()
+            erps.exit_(supervisor, said)
+            raise Exit(reason)
+        idle(None)
+
+    started, go = [], Event()
+    supervisor = supervise({"id": "a", "start": (erps.spawn_link, (main,)), "restart": "transient"})
+    pid = pids(supervisor)["a"]
+    go.set()
+    ended(pid)
+    assert (pids(supervisor)["a"] is None) is (starts == 1)
+    settle()
+    assert len(started) == starts
 
 
 def test_killed_supervisor(supervise, log):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from time import perf_counter
 
 import gevent
@@ -24,7 +25,7 @@ from erps_gevent.errors import (
 from erps_gevent.otp import primitives as erps
 from erps_gevent.otp.dynamic_supervisor import DynamicSupervisor
 from erps_gevent.otp.gen import call, stop
-from erps_gevent.otp.messages import Ignore, Stop
+from erps_gevent.otp.messages import Ignore, Stop, StopRequest
 from erps_gevent.otp.process import whereis
 from erps_gevent.otp.reasons import Shutdown
 from erps_gevent.otp.supervisor import Supervisor
@@ -718,3 +719,31 @@ def test_a_killed_child_was_killed(supervise, log):
 def test_a_supervisor_answers_no_other_calls(supervise):
     with pytest.raises(ErrorReply):
         call(supervise(), "hello")
+
+
+def test_stopping_children_that_are_dead_already_goes_through_the_mailbox_once(supervise, log):
+    class Counted(collections.deque):
+        walks = 0
+
+        def __iter__(self):
+            self.walks += 1
+            return super().__iter__()
+
+    supervisor = supervise(*(spec(n, log) for n in range(5)))
+    inbox = supervisor.process.inbox
+    inbox.mailbox = Counted(inbox.mailbox)
+    for pid in pids(supervisor).values():
+        pid.process.die("crash")
+    supervisor.process.inbox.put(StopRequest(SHUTDOWN))
+    assert ended(supervisor) is SHUTDOWN
+    assert inbox.mailbox.walks == 1
+
+
+def test_two_children_cannot_be_one_process(supervise, log):
+    supervisor = supervise(spec("a", log))
+    shared = pids(supervisor)["a"]
+    with pytest.raises(StartError, match="is a child of this supervisor already"):
+        Supervisor.start_child(supervisor, {"id": "b", "start": (lambda: shared, ())})
+    assert pids(supervisor) == {"a": shared}
+    stop(supervisor)
+    assert stops(log) == ["a"]

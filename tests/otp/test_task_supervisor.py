@@ -304,6 +304,25 @@ def test_a_permanent_task_runs_again_for_the_same_callers(tasks, gate):
     assert as_process(owner) is False
 
 
+def test_a_task_runs_again_for_the_same_callers_when_who_asked_for_it_has_ended(tasks):
+    log = Log()
+
+    def work():
+        log.append((len(log), current().callers))
+        if len(log) == 1:
+            gevent.sleep(MS)
+            raise Exit("again")
+
+    def owner(process):
+        process.callers = (tasks,)
+        Task.Supervisor.start_child(tasks, work, restart="transient")
+        return process.pid
+
+    callers = (as_process(owner), tasks)
+    log.wait_for((0, callers))
+    log.wait_for((1, callers))
+
+
 @pytest.mark.parametrize(("reason", "times"), [(NORMAL, 1), ("because", 2)])
 def test_a_transient_task_runs_until_it_does_not_crash(tasks, reason, times):
     ran = Log()

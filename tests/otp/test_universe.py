@@ -5,7 +5,7 @@ from __future__ import annotations
 import gevent
 import pytest
 from gevent.event import Event
-from otp.kernel import Native, Probe, as_process, ended, spawn
+from otp.kernel import PATIENCE, Native, Probe, as_process, ended, settle, spawn
 
 from erps_gevent.errors import AlreadyRegistered, AlreadyStarted, ConfigError, NotFound
 from erps_gevent.otp import universe
@@ -17,6 +17,7 @@ from erps_gevent.otp.names import Via
 from erps_gevent.otp.primitives import current, info, is_alive, kill, monitor, register, unregister
 from erps_gevent.otp.process import Down, whereis
 from erps_gevent.otp.registry import Registry
+from erps_gevent.otp.task import Task
 from erps_gevent.otp.words import NORMAL, RESTARTING
 
 
@@ -125,6 +126,40 @@ def test_a_server_knows_the_callers_of_its_starter_the_nearest_first():
         return answer_of(outer, inner) == [outer, process.pid]
 
     assert as_process(main)
+
+
+def test_of_many_callers_the_nearest_and_the_root_are_kept():
+    def ask(asked):
+        pids.append(current())
+        if asked:
+            Task.start(ask, asked - 1)
+        else:
+            links.append(universe.link())
+            asked_all.set()
+
+    pids, links, asked_all = [], [], Event()
+    as_process(lambda _: [ask(3 * universe.KEPT)])
+    assert asked_all.wait(PATIENCE)
+    (link,) = links
+    assert link == (*reversed(pids[-universe.KEPT + 1 :]), pids[0])
+
+
+def test_a_process_that_has_ended_keeps_no_callers():
+    def ask():
+        with universe.fresh():
+            return gevent.spawn(adopted, universe.link())
+
+    def adopted(link):
+        universe.adopt(link)
+        ends.append(current())
+
+    ends = []
+    pid = as_process(lambda _: Task.start(ends.append, 1))
+    assert pid.process.callers != ()
+    ended(pid)
+    ask().join()
+    settle()
+    assert pid.process.callers == ends[1].process.callers == ()
 
 
 def test_universe_off():
