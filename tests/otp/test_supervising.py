@@ -312,7 +312,7 @@ def pauses(monkeypatch):
     made = []
 
     def send_after(pid, message, seconds):
-        timer = Timer(pid, message, 3600)
+        timer = Timer(pid.process.hub, pid, message, 3600)
         made.append((seconds, lambda: timer._fire(message), timer))
         return timer
 
