@@ -395,6 +395,14 @@ def test_what_depends_on_a_pausing_child_does_not_run(supervise, pauses, log, st
     assert log[-3:] == [("stop", "b", SHUTDOWN), ("start", "a"), ("start", "b")]
 
 
+def test_what_was_stopped_with_a_pausing_child_that_is_terminated_waits_for_restart_child(supervise, pauses, log):
+    supervisor = supervise(spec("a", log, backoff=(0.1, 5.0)), spec("b", log), strategy="one_for_all")
+    end(pids(supervisor)["a"])
+    Supervisor.terminate_child(supervisor, "a")
+    assert pids(supervisor) == {"a": None, "b": None}
+    assert Supervisor.restart_child(supervisor, "b").is_alive()
+
+
 # Callers.
 
 
