@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Literal
 
+from gevent._hub_local import get_hub_if_exists  # get_hub() would make one in every thread that calls
 from gevent.exceptions import LoopExit
-from gevent.hub import get_hub
+from gevent.hub import Hub, get_hub
 
-from erps_gevent.errors import CallTimeout, Exit, NoProc
-from erps_gevent.otp import behaviour
+from erps_gevent.errors import CallTimeout, ConfigError, Exit, NoProc
+from erps_gevent.otp import behaviour, bridge
 from erps_gevent.otp.gen import dead_end, resolve
 from erps_gevent.otp.messages import Info, StopRequest
 from erps_gevent.otp.plain import record
@@ -32,8 +34,19 @@ def send(target: Any, message: Any) -> None:
     if isinstance(target, Alias):
         target.deliver(message)
         return
-    found = target if isinstance(target, Pid) else resolve(target, message)
+    found = target if isinstance(target, Pid) else _resolved(target, "send")
     (found if isinstance(found, Pid) else found.pid).send(message)
+
+
+def _resolved(target: Any, what: str) -> Any:
+    try:
+        return resolve(target)
+    except TypeError:
+        raise _no_target(target, what) from None
+
+
+def _no_target(target: Any, what: str) -> TypeError:
+    return TypeError(f"{what} takes a Pid, a name, a Via, an Alias or a Client, not {target!r}")
 
 
 def receive(match: type | tuple[type, ...] | Callable[[Any], bool] | None = None, timeout: float | None = None) -> Any:
@@ -77,23 +90,42 @@ def _plain(message: Any) -> Any:
 
 
 class Timer:
-    """A message on its way; see send_after. Opaque."""
+    """A message on its way; see send_after. Opaque.
 
-    __slots__ = ("deadline", "target", "watcher")
+    hub: where its watcher is, and where alone that may be touched.
+    """
 
-    def __init__(self, target: Any, message: Any, seconds: float) -> None:
+    __slots__ = ("deadline", "hub", "pending", "target", "watcher")
+
+    def __init__(self, hub: Hub, target: Any, message: Any, seconds: float) -> None:
+        self.hub = hub
         self.deadline = monotonic() + seconds
         self.target = target
-        self.watcher: Any = get_hub().loop.timer(max(seconds, SHORTEST))
-        self.watcher.start(self._fire, message)
+        self.pending = True
+        self.watcher: Any = None
+        self._in_hub(self._arm, message)
 
     def __repr__(self) -> str:
         return f"<Timer for {self.target!r}>"
 
     def remaining(self) -> float | Literal[False]:
-        return False if self.watcher is None else max(0.0, self.deadline - monotonic())
+        return max(0.0, self.deadline - monotonic()) if self.pending else False
 
     def stop(self) -> None:
+        self.pending = False
+        self._in_hub(self._close)
+
+    def _in_hub(self, function: Callable[..., object], *args: Any) -> None:
+        if bridge.is_foreign(self.hub):
+            bridge.hand_over(self.hub, function, *args)
+        else:
+            function(*args)
+
+    def _arm(self, message: Any) -> None:
+        self.watcher = self.hub.loop.timer(max(self.deadline - monotonic(), SHORTEST))
+        self.watcher.start(self._fire, message)
+
+    def _close(self) -> None:
         if self.watcher is not None:
             self.watcher.close()
             self.watcher = None
@@ -110,16 +142,43 @@ class Timer:
 def send_after(target: Any, message: Any, seconds: float) -> Timer:
     """`send(target, message)` after `seconds`; a name is looked up then. Return what cancel_timer takes.
 
-    raises: ConfigError  `seconds` is no number of at least 0.
+    The time passes in the hub of the target if that is a Pid or an Alias, from any thread; for a name or a Client in
+    the hub of this thread, which has to run.
+
+    raises: TypeError    it is no target, or None.
+            ConfigError  `seconds` is no number of at least 0; or it is a name, and this thread has no hub.
     source: Process.send_after/3
     """
-    return Timer(target, message, _check_delay("seconds", seconds) or 0.0)
+    seconds = _check_delay("seconds", seconds) or 0.0
+    return Timer(_hub_for(target), target, message, seconds)
+
+
+def _hub_for(target: Any) -> Hub:
+    """Where a timer for `target` waits. A bad target is refused here, because later nobody would be told."""
+    process = target.process if isinstance(target, (Pid, Alias)) else None
+    if process is not None:
+        return process.hub
+    if not isinstance(target, Alias):
+        _check_target(target)
+    if get_hub_if_exists() is None and threading.current_thread() is not threading.main_thread():
+        text = "this thread runs no hub, where a timer for a name would wait; give the Pid, whose own does"
+        raise ConfigError(f"send_after({target!r}): {text}")
+    return get_hub()
+
+
+def _check_target(target: Any) -> None:
+    try:
+        _resolved(target, "send_after")
+    except NoProc:
+        # Somebody may have the name when it is time; nobody is ever None.
+        if target is None:
+            raise _no_target(target, "send_after") from None
 
 
 def cancel_timer(timer: Timer) -> float | Literal[False]:
     """Keep the message from being sent; return the seconds that were left, or False: it has been sent, or cancelled.
 
-    It may be in the mailbox already if False. In the thread that called send_after.
+    It may be in the mailbox already if False; and, of another thread's process, also if there were seconds left.
     source: Process.cancel_timer/1
     """
     remaining = timer.remaining()

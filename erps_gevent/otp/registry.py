@@ -217,6 +217,7 @@ class Registry(GenServer):
         key:    any; it need not be, and is not, registered.
         raises: what the function raises; the lock is free then, as it is when the process ends.
                 ConfigError  the running process belongs to the hub of another thread than the registry.
+                CallExit     "deadlock": in the main greenlet, when nothing is left that could free the lock.
         switch: parks until the lock is free. Within itself it does not.
         source: Registry.lock/3
         """

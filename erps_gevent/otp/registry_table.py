@@ -15,12 +15,14 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from gevent.exceptions import LoopExit
 from gevent.lock import RLock
 
-from erps_gevent.errors import ConfigError, NoProc
+from erps_gevent.errors import CallExit, ConfigError, NoProc
 from erps_gevent.otp import bridge, names, universe
 from erps_gevent.otp.plain import record
 from erps_gevent.otp.process import Pid, Process, current, whereis
+from erps_gevent.otp.reasons import brief
 from erps_gevent.otp.words import NOPROC
 
 
@@ -237,8 +239,16 @@ class Table:
         lock = self.locks.get(slot)
         if lock is None:
             lock = self.locks[slot] = RLock()
-        with lock:
+        try:
+            lock.acquire()
+        except LoopExit as nothing:
+            why = "this thread has no greenlet, timer or socket left that could let its holder go on"
+            text = f"the lock on {brief(key)} of {self.label!r} will never be free: {why}"
+            raise CallExit(text, reason="deadlock") from nothing
+        try:
             yield
+        finally:
+            lock.release()
 
     # The registrar of the names Via(registry, key).
 

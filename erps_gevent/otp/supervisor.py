@@ -57,7 +57,9 @@ class Supervisor(Supervising):
     Flags are class keywords, and options of start_link, which win:
 
     strategy:      "one_for_one" starts again the child that ended; "one_for_all" all children; "rest_for_one" that
-                   child and those that were started after it. There is no default.
+                   child and those that were started after it. There is no default. A child with `backoff` that
+                   pauses keeps those that end with it down, shown as None; if it is terminated meanwhile they stay
+                   so until restart_child.
     max_restarts:  how many restarts, within `max_seconds`, are taken for bad luck: 3 within 5.0 s. One more, and the
                    supervisor stops its children and ends with SHUTDOWN.
     auto_shutdown: "any_significant" or "all_significant": end with SHUTDOWN when one of, or all, the significant

@@ -6,9 +6,9 @@ import gevent
 import pytest
 from gevent.event import Event
 from gevent.hub import get_hub
-from otp.kernel import PATIENCE, Native, Probe, as_process, ended, idle
+from otp.kernel import PATIENCE, Native, Probe, as_process, ended, idle, settle
 from otp.kernel import spawn as process_of
-from support import MS
+from support import MS, run_python
 
 from erps_gevent.errors import CallExit, CallTimeout, ConfigError, NoProc
 from erps_gevent.otp.gen import stop
@@ -217,6 +217,56 @@ def test_a_timer_for_a_name_that_nobody_has_any_more_is_dropped():
 def test_a_bad_delay_is_an_argument_error(seconds):
     with pytest.raises(ConfigError, match="seconds is a number"):
         send_after("name", "message", seconds)
+
+
+@pytest.mark.parametrize("target", [123, "", b"name", object(), Probe])
+def test_what_is_no_target_is_an_argument_error_at_once(target):
+    text = "takes a Pid, a name, a Via, an Alias or a Client, not"
+    with pytest.raises(TypeError, match=f"send {text}"):
+        send(target, "message")
+    with pytest.raises(TypeError, match=f"send_after {text}"):
+        send_after(target, "message", MS)
+
+
+def test_a_timer_for_nobody_is_an_argument_error_at_once():
+    with pytest.raises(TypeError, match=r"send_after takes a Pid, .* not None"):
+        send_after(None, "message", MS)
+
+
+def test_a_timer_of_a_native_thread_runs_in_the_hub_of_its_target():
+    def main(me):
+        addresses = (me.pid, alias())
+        for address in addresses:
+            Native(send_after, address, "late", MS).result()
+        return [receive(timeout=PATIENCE) for _ in addresses]
+
+    assert as_process(main) == ["late", "late"]
+
+
+def test_a_timer_of_a_native_thread_can_be_read_and_cancelled_there(idler):
+    def elsewhere():
+        timer = send_after(idler.pid, "never", 60.0)
+        return read_timer(timer), cancel_timer(timer), read_timer(timer), cancel_timer(timer), timer
+
+    read, cancelled, *again, timer = Native(elsewhere).result()
+    assert 59.0 < cancelled <= read <= 60.0
+    assert again == [False, False]
+    settle()
+    assert timer.watcher is None
+
+
+def test_the_main_thread_may_begin_with_a_timer_for_a_name():
+    program = "import erps_gevent as erps; erps.send_after('later', 1, 0.001); erps.register(erps.current(), 'later')"
+    done = run_python("-c", f"{program}; print(erps.receive())")
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+def test_a_name_in_a_thread_without_a_hub_has_no_timer_and_says_so():
+    with pytest.raises(ConfigError) as caught:
+        Native(send_after, "name", "message", MS).result()
+    assert str(caught.value) == (
+        "send_after('name'): this thread runs no hub, where a timer for a name would wait; give the Pid, whose own does"
+    )
 
 
 # Aliases.

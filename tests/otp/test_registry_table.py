@@ -5,9 +5,12 @@ from __future__ import annotations
 import gevent
 import pytest
 from gevent.event import Event
+from gevent.exceptions import LoopExit
 from otp.kernel import Log, Native, Probe, as_process, ended, idle, spawn
+from support import run_python
 
-from erps_gevent.errors import AlreadyStarted, ConfigError, NoProc, StartError
+from erps_gevent.errors import AlreadyStarted, CallExit, ConfigError, NoProc, StartError
+from erps_gevent.otp import registry_table
 from erps_gevent.otp.gen import call, cast, stop
 from erps_gevent.otp.mailbox import receive, send
 from erps_gevent.otp.messages import Reply, Stop
@@ -310,6 +313,41 @@ def test_reg_lock(either):
     assert [greenlet.get() for greenlet in (first, second, other)] == ["first", "second", "other"]
     assert log.index("second in") > log.index("first out")
     assert not registrar_of("rooms").locks
+
+
+DEAD_END = """
+import gevent, erps_gevent as erps
+from gevent.event import Event
+
+erps.Registry.start(keys="unique", name="rooms")
+erps.spawn(erps.Registry.lock, "rooms", "key", Event().wait)
+gevent.sleep(0)
+try:
+    erps.Registry.lock("rooms", "key", print)
+except erps.CallExit as error:
+    print(error.reason, type(error.__cause__).__name__, error, sep="; ")
+"""
+
+
+def test_a_lock_that_nobody_will_free_is_an_error_in_the_main_greenlet():
+    """gevent's LoopExit would end the program with no word of a lock."""
+    done = run_python("-c", DEAD_END)
+    assert done.stdout.strip() == (
+        "deadlock; LoopExit; the lock on 'key' of 'rooms' will never be free: this thread has no greenlet, timer or "
+        "socket left that could let its holder go on"
+    ), done.stderr
+
+
+def test_a_lock_whose_wait_is_a_dead_end_says_so(unique, monkeypatch):
+    class Held:
+        def acquire(self):
+            raise LoopExit("nothing else runs")
+
+    monkeypatch.setattr(registry_table, "RLock", Held)
+    with pytest.raises(CallExit, match="the lock on 'key' of 'rooms' will never be free") as caught:
+        Registry.lock("rooms", "key", pytest.fail)
+    assert caught.value.reason == "deadlock"
+    assert isinstance(caught.value.__cause__, LoopExit)
 
 
 @pytest.mark.parametrize("how", ["raise", "die"])

@@ -312,7 +312,7 @@ def pauses(monkeypatch):
     made = []
 
     def send_after(pid, message, seconds):
-        timer = Timer(pid, message, 3600)
+        timer = Timer(pid.process.hub, pid, message, 3600)
         made.append((seconds, lambda: timer._fire(message), timer))
         return timer
 
@@ -393,6 +393,14 @@ def test_what_depends_on_a_pausing_child_does_not_run(supervise, pauses, log, st
     pauses[0][1]()
     assert all(pid.is_alive() for pid in pids(supervisor).values())
     assert log[-3:] == [("stop", "b", SHUTDOWN), ("start", "a"), ("start", "b")]
+
+
+def test_what_was_stopped_with_a_pausing_child_that_is_terminated_waits_for_restart_child(supervise, pauses, log):
+    supervisor = supervise(spec("a", log, backoff=(0.1, 5.0)), spec("b", log), strategy="one_for_all")
+    end(pids(supervisor)["a"])
+    Supervisor.terminate_child(supervisor, "a")
+    assert pids(supervisor) == {"a": None, "b": None}
+    assert Supervisor.restart_child(supervisor, "b").is_alive()
 
 
 # Callers.
