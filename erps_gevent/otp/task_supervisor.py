@@ -172,7 +172,7 @@ def _child(supervisor: Any, function: object, start: tuple[Any, ...], restart: s
 
 
 def _spawn(job: Job[T], function: Callable[..., T], args: Any, kwargs: Any, linked: bool) -> Pid:
-    owner = job._owner
+    owner = job.owner_process
     if job.settled or not owner.alive:
         raise NoProc(f"{owner.pid!r} does not wait for {job!r} any more", reason=NOPROC)
     supervisor = record()
