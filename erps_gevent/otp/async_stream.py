@@ -80,6 +80,9 @@ class _Item(Job[T]):
         self.timer: Any = None
         self.timed_out = False
 
+    def __repr__(self) -> str:
+        return f"<Task {self.ref} {self.name} of {brief(self.element)}>"
+
     def limit(self, seconds: float | None) -> None:
         """Let it run for so long. A timer and no deadline, because it runs on while nobody asks for outcomes."""
         if seconds is not None and self.outcome is None:
