@@ -166,7 +166,8 @@ class GenServer:
         timeout: seconds that `init` may take; None, the default, is for ever.
         hibernate_after: seconds without a message after which it hibernates, as after HIBERNATE; None never does.
         forward_callers: True has it live in the universe of its starter, and know its callers.
-        raises:  StartError      init raised, stopped or took too long; `reason` is what it ended with.
+        raises:  StartError      init raised, stopped or took too long; `reason` is what it ended with, or "timeout", or
+                                 "deadlock" in the main greenlet: init waits, and nothing else is left that runs.
                  StartIgnored    init returned Ignore().
                  AlreadyStarted  the name is taken.
                  TypeError       the arguments do not fit init.
@@ -180,6 +181,10 @@ class GenServer:
         """`start`, linked to the calling process, which is its parent. A failed start raises and does not kill.
 
         A greenlet that is no process is not linked, unless it traps exits.
+
+        raises:  as start.
+        switch:  parks until init has returned.
+        source:  GenServer.start_link/3
         """
         return cls._start(args, kwargs, starter())
 
@@ -188,6 +193,9 @@ class GenServer:
         """`start`, and the reference of a monitor that the running process has on it from its very beginning.
 
         A start that fails leaves no Down.
+
+        raises: as start.
+        switch: parks until init has returned.
         source: gen_server:start_monitor/3
         """
         refs: list[int] = []

@@ -106,7 +106,7 @@ class TaskSupervisor(DynamicSupervisor):
         on_timeout: str = "exit",
         shutdown: float | str = 5.0,
     ) -> Iterator[TaskResult[T] | TaskExit]:
-        """Task.async_stream, under `supervisor`. source: Task.Supervisor.async_stream/4"""
+        """Task.async_stream, under `supervisor`. switch: parks when iterated. source: Task.Supervisor.async_stream/4"""
         start = _starter(supervisor, function, shutdown, linked=True)
         return async_stream.outcomes(start, iterable, function, max_concurrency, timeout, ordered, on_timeout)
 
