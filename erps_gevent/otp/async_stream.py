@@ -80,11 +80,14 @@ class _Item(Job[T]):
         self.timer: Any = None
         self.timed_out = False
 
+    def __repr__(self) -> str:
+        return f"<Task {self.ref} {self.name} of {brief(self.element)}>"
+
     def limit(self, seconds: float | None) -> None:
         """Let it run for so long. A timer and no deadline, because it runs on while nobody asks for outcomes."""
         if seconds is not None and self.outcome is None:
             self.seconds = seconds
-            self.timer = self._owner.hub.loop.timer(max(seconds, SHORTEST))
+            self.timer = self.owner_process.hub.loop.timer(max(seconds, SHORTEST))
             self.timer.start(self._expire)
 
     def end(self) -> None:
@@ -99,8 +102,8 @@ class _Item(Job[T]):
 
     def _land(self, outcome: TaskResult[T] | TaskExit) -> None:
         self._stop_timer()
-        if self._owner.trap_exit and self.process is not None:
-            self.process.unlink(self._owner)
+        if self.owner_process.trap_exit and self.process is not None:
+            self.process.unlink(self.owner_process)
         super()._land(outcome)
 
     def _stop_timer(self) -> None:

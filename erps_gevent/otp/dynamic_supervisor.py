@@ -74,6 +74,7 @@ class DynamicSupervisor(Supervising):
                     MaxChildren     there are max_children.
                     ConfigError     it is no child; the supervisor was not asked.
                     CallTimeout     no answer in time; the child may start all the same.
+                    CallExit        as call; "deadlock" in the main greenlet, when nothing else is left that runs.
         switch:     parks; the supervisor does nothing else until the child's init has returned.
         source:     DynamicSupervisor.start_child/2
         """
@@ -89,6 +90,8 @@ class DynamicSupervisor(Supervising):
         """Stop a child, and forget it. One that is restarting is known by its last pid.
 
         raises: NotFound  there is no such child.
+                CallExit  as call.
+        switch: parks until the child is dead.
         source: DynamicSupervisor.terminate_child/2
         """
         if not isinstance(pid, Pid):
@@ -99,6 +102,8 @@ class DynamicSupervisor(Supervising):
     def which_children(supervisor: Any, timeout: float | None = None) -> list[tuple[Any, Any, str, Any]]:
         """Every child as (None, pid, type, modules); the pid is RESTARTING between two attempts to start it.
 
+        raises: CallExit  as call.
+        switch: parks.
         source: DynamicSupervisor.which_children/1
         """
         children: list[tuple[Any, Any, str, Any]] = ask(supervisor, timeout, Supervising, "which_children")
@@ -106,7 +111,7 @@ class DynamicSupervisor(Supervising):
 
     @staticmethod
     def count_children(supervisor: Any, timeout: float | None = None) -> dict[str, int]:
-        """As Supervisor.count_children. source: DynamicSupervisor.count_children/1"""
+        """As Supervisor.count_children. switch: parks. source: DynamicSupervisor.count_children/1"""
         counts: dict[str, int] = ask(supervisor, timeout, Supervising, "count_children")
         return counts
 

@@ -104,6 +104,7 @@ def stop(target: Any, reason: Any = NORMAL, timeout: float | None = None) -> Non
              CallingSelf  a process cannot wait for its own end; return Stop(reason) instead.
              CallTimeout  it is still alive, finishing its terminate.
              ServerExit   it ended with another reason.
+             CallExit     "deadlock", in the main greenlet: it waits, and nothing else is left that runs.
     switch:  parks.
     source:  GenServer.stop/3
     """

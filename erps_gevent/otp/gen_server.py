@@ -15,7 +15,7 @@ The rules are OTP's (1 to 6 and 9 as measured on the BEAM); answers are objects,
 
 gevent is not the BEAM: a callback that computes holds up every other process until it parks, so long work belongs into
 `run_blocking`. What escapes from a callback is a crash, whatever it is: an exception, a gevent.Timeout, sys.exit().
-Only Ctrl-C goes on to the program. docs/otp-cases.md has the whole list.
+Only Ctrl-C goes on to the program. docs/otp.md has the whole list.
 """
 
 from __future__ import annotations
@@ -81,11 +81,11 @@ class GenServer:
 
     def handle_call(self, request: Any, from_: From) -> Any:
         """Answer a call with Reply, NoReply or Stop."""
-        raise NotImplementedError(f"{type(self).__name__} has no handle_call, and was called with {request!r}")
+        raise NotImplementedError(f"{type(self).__name__} has no handle_call, and was called with {brief(request)}")
 
     def handle_cast(self, request: Any) -> Any:
         """Take a cast. None means NoReply()."""
-        raise NotImplementedError(f"{type(self).__name__} has no handle_cast, and was cast {request!r}")
+        raise NotImplementedError(f"{type(self).__name__} has no handle_cast, and was cast {brief(request)}")
 
     def handle_info(self, message: Any) -> Any:
         """Take any other message. None means NoReply()."""
@@ -93,7 +93,7 @@ class GenServer:
 
     def handle_continue(self, argument: Any) -> Any:
         """Go on after an answer with then=Continue(argument). None means NoReply()."""
-        raise NotImplementedError(f"{type(self).__name__} has no handle_continue for {argument!r}")
+        raise NotImplementedError(f"{type(self).__name__} has no handle_continue for {brief(argument)}")
 
     def terminate(self, reason: Any) -> Any:
         """Tidy up before the process ends with `reason`. Not called for a kill or an untrapped exit signal."""
@@ -131,6 +131,8 @@ class GenServer:
                   raises is too; any other exception is the caller's ServerExit and ends the process, as a crash of a
                   linked process does.
         """
+        if not isinstance(from_, From):
+            raise TypeError(f"defer takes the from_ of handle_call, which says whom to answer, not {brief(from_)}")
         task = Process(Inbox(), f"defer {type(self).__name__}", parent=self._process)
         task.link(self._process)
 
@@ -171,7 +173,8 @@ class GenServer:
         timeout: seconds that `init` may take; None, the default, is for ever.
         hibernate_after: seconds without a message after which it hibernates, as after HIBERNATE; None never does.
         forward_callers: True has it live in the universe of its starter, and know its callers.
-        raises:  StartError      init raised, stopped or took too long; `reason` is what it ended with.
+        raises:  StartError      init raised, stopped or took too long; `reason` is what it ended with, or "timeout", or
+                                 "deadlock" in the main greenlet: init waits, and nothing else is left that runs.
                  StartIgnored    init returned Ignore().
                  AlreadyStarted  the name is taken.
                  TypeError       the arguments do not fit init.
@@ -185,6 +188,10 @@ class GenServer:
         """`start`, linked to the calling process, which is its parent. A failed start raises and does not kill.
 
         A greenlet that is no process is not linked, unless it traps exits.
+
+        raises:  as start.
+        switch:  parks until init has returned.
+        source:  GenServer.start_link/3
         """
         return cls._start(args, kwargs, starter())
 
@@ -193,6 +200,9 @@ class GenServer:
         """`start`, and the reference of a monitor that the running process has on it from its very beginning.
 
         A start that fails leaves no Down.
+
+        raises: as start.
+        switch: parks until init has returned.
         source: gen_server:start_monitor/3
         """
         refs: list[int] = []

@@ -120,11 +120,22 @@ class Job(Generic[T]):
     """
 
     __slots__ = (
-        *("__weakref__", "_owner", "_value", "landing", "name", "outcome", "posted", "process", "ref", "settled"),
+        *(
+            "__weakref__",
+            "_value",
+            "landing",
+            "name",
+            "outcome",
+            "owner_process",
+            "posted",
+            "process",
+            "ref",
+            "settled",
+        ),
     )
 
     def __init__(self, owner: Process, name: str) -> None:
-        self._owner = owner
+        self.owner_process = owner
         self._value: Any = ABSENT  # what the function returned, until the process is dead
         self.name = name
         self.ref = new_ref()
@@ -137,7 +148,7 @@ class Job(Generic[T]):
     @property
     def owner(self) -> Pid:
         """Who started it."""
-        return self._owner.pid
+        return self.owner_process.pid
 
     @property
     def pid(self) -> Pid | None:
@@ -152,8 +163,8 @@ class Job(Generic[T]):
         links: whom to link it with; the first is its parent.
         """
         # atomic: it begins at the next switch; by then whoever has to know of its end does.
-        process = self.process = process_for(link_of(self._owner), function, links)
-        self._owner.monitoring[self.ref] = process
+        process = self.process = process_for(link_of(self.owner_process), function, links)
+        self.owner_process.monitoring[self.ref] = process
         process.monitor(self._down, self.ref)
         process.spawn(partial(self._main, process, function, args, kwargs))
         return process.pid
@@ -172,7 +183,7 @@ class Job(Generic[T]):
 
     def demonitor(self) -> None:
         """The end of its process is no outcome any more. Idempotent."""
-        self._owner.monitoring.pop(self.ref, None)
+        self.owner_process.monitoring.pop(self.ref, None)
         if self.process is not None:
             self.process.demonitor(self.ref)
 
@@ -181,7 +192,7 @@ class Job(Generic[T]):
         self.settled = True
         self.demonitor()
         if self.process is not None:
-            self.process.unlink(self._owner)
+            self.process.unlink(self.owner_process)
             self.process.signal(self.owner, KILL, untrappable=True)
 
     def _main(
@@ -193,7 +204,7 @@ class Job(Generic[T]):
 
     def _down(self, reason: Any) -> None:
         """The process is dead. Runs in its greenlet."""
-        self._owner.monitoring.pop(self.ref, None)
+        self.owner_process.monitoring.pop(self.ref, None)
         value, self._value = self._value, ABSENT
         self._land(TaskExit(reason) if value is ABSENT else TaskResult(value))
 
@@ -209,7 +220,7 @@ class Job(Generic[T]):
         """Send the outcome to the owner."""
         self.forget()
         if isinstance(outcome, TaskResult):
-            self._owner.send(TaskReply(self.ref, outcome.value))
+            self.owner_process.send(TaskReply(self.ref, outcome.value))
         else:
             assert self.pid is not None, "a job without a process has its result from the start"
-            self._owner.send(Down(self.ref, self.pid, outcome.reason))
+            self.owner_process.send(Down(self.ref, self.pid, outcome.reason))

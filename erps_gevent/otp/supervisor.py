@@ -91,6 +91,7 @@ class Supervisor(Supervising):
                     ErrorReply      "already_present": its id belongs to a child that is not running.
                     ConfigError     it is no child; the supervisor was not asked.
                     CallTimeout     no answer in time; the child may start all the same.
+                    CallExit        as call; "deadlock" in the main greenlet, when nothing else is left that runs.
         switch:     parks; the supervisor does nothing else until the child's init has returned.
         source:     Supervisor.start_child/2
         """
@@ -103,6 +104,8 @@ class Supervisor(Supervising):
         """Stop a child. It is kept, for restart_child, unless it is temporary. One that is not running is no error.
 
         raises: NotFound  there is no such child.
+                CallExit  as call.
+        switch: parks until the child is dead.
         source: Supervisor.terminate_child/2
         """
         ask(supervisor, timeout, Supervisor, "terminate_child", _key(id_))
@@ -114,6 +117,8 @@ class Supervisor(Supervising):
         raises: ErrorReply  "running" or "restarting".
                 NotFound    there is no such child.
                 StartError  it did not start, because of `reason`.
+                CallExit    as call.
+        switch: parks until the child's init has returned.
         source: Supervisor.restart_child/2
         """
         return ask(supervisor, timeout, Supervisor, "restart_child", _key(id_))
@@ -124,6 +129,8 @@ class Supervisor(Supervising):
 
         raises: ErrorReply  "running" or "restarting".
                 NotFound    there is no such child.
+                CallExit    as call.
+        switch: parks.
         source: Supervisor.delete_child/2
         """
         ask(supervisor, timeout, Supervisor, "delete_child", _key(id_))
@@ -133,6 +140,8 @@ class Supervisor(Supervising):
         """Every child as (id, pid, type, modules), in the order of their start.
 
         The pid is None if it is not running, RESTARTING between two attempts to start it.
+        raises: CallExit  as call.
+        switch: parks.
         source: Supervisor.which_children/1
         """
         children: list[tuple[Any, Any, str, Any]] = ask(supervisor, timeout, Supervising, "which_children")
@@ -142,6 +151,8 @@ class Supervisor(Supervising):
     def count_children(supervisor: Any, timeout: float | None = None) -> dict[str, int]:
         """How many children there are: "specs" is all, "active" those that run, "supervisors" and "workers" by type.
 
+        raises: CallExit  as call.
+        switch: parks.
         source: Supervisor.count_children/1
         """
         counts: dict[str, int] = ask(supervisor, timeout, Supervising, "count_children")

@@ -77,7 +77,14 @@ def _misfit(server: Any, state: Any) -> TypeError | None:
         return TypeError(f"the new state is a dict of attributes by name, not {brief(state)}")
     if taken := sorted(server.OWN_ATTRIBUTES & state.keys()):
         return TypeError(f"{taken[0]} belongs to the library and is no part of the state")
+    if hidden := sorted(name for name in state.keys() - vars(server).keys() if _is_property(server, name)):
+        text = f"is a property of {type(server).__name__}, which would hide it; give it another name"
+        return TypeError(f"{hidden[0]} {text}")
     return None
+
+
+def _is_property(server: Any, name: str) -> bool:
+    return isinstance(getattr(type(server), name, None), property)
 
 
 def _get_status(loop: Any) -> dict[str, Any]:

@@ -200,7 +200,7 @@ class Task(Job[T]):
         """
         check_waitable([self], "ignore")
         if self.process is not None:
-            self.process.unlink(self._owner)
+            self.process.unlink(self.owner_process)
         return self.take()
 
     # Many elements.
@@ -239,7 +239,7 @@ class Task(Job[T]):
     def _end(self, seconds: float | None, brutal: bool) -> None:
         """Have it ended, by a kill if `seconds` are not enough, and wait for that."""
         assert self.process is not None, "a completed task has its outcome"
-        self.process.unlink(self._owner)
+        self.process.unlink(self.owner_process)
         self.process.signal(self.owner, KILL if brutal else SHUTDOWN, untrappable=brutal)
         # A task that parks ends in this turn of the loop; 0 seconds must not have it killed instead.
         if wait([self], None if seconds is None else max(seconds, SHORTEST), bool) is None:

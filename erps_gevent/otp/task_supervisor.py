@@ -106,7 +106,7 @@ class TaskSupervisor(DynamicSupervisor):
         on_timeout: str = "exit",
         shutdown: float | str = 5.0,
     ) -> Iterator[TaskResult[T] | TaskExit]:
-        """Task.async_stream, under `supervisor`. source: Task.Supervisor.async_stream/4"""
+        """Task.async_stream, under `supervisor`. switch: parks when iterated. source: Task.Supervisor.async_stream/4"""
         start = _starter(supervisor, function, shutdown, linked=True)
         return async_stream.outcomes(start, iterable, function, max_concurrency, timeout, ordered, on_timeout)
 
@@ -172,7 +172,7 @@ def _child(supervisor: Any, function: object, start: tuple[Any, ...], restart: s
 
 
 def _spawn(job: Job[T], function: Callable[..., T], args: Any, kwargs: Any, linked: bool) -> Pid:
-    owner = job._owner
+    owner = job.owner_process
     if job.settled or not owner.alive:
         raise NoProc(f"{owner.pid!r} does not wait for {job!r} any more", reason=NOPROC)
     supervisor = record()

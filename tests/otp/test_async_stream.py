@@ -9,7 +9,7 @@ import gevent
 import pytest
 from gevent.event import Event
 from otp.kernel import PATIENCE, Log, as_process, ended, idle, spawn
-from support import MS
+from support import MS, run_python
 
 from erps_gevent.errors import ConfigError, Exit, TaskTimeout
 from erps_gevent.otp.job import TaskExit, TaskResult
@@ -403,3 +403,20 @@ def test_a_thousand_elements_leave_nothing():
     gevent.sleep(0)
     gc.collect()
     assert sum(isinstance(thing, gevent.Greenlet) for thing in gc.get_objects()) == before
+
+
+DEAD_END = """
+import erps_gevent as erps
+from gevent.event import Event
+never = Event()
+try:
+    list(erps.Task.async_stream("ab", lambda _: never.wait(), timeout=None))
+except erps.CallExit as error:
+    print(error.reason, error)
+"""
+
+
+def test_a_stream_that_nothing_can_end_says_which_task_it_waits_for():
+    said = run_python("-c", DEAD_END)
+    assert said.stdout.startswith("deadlock <Task "), said.stderr
+    assert "<lambda> of 'a'> will never answer" in said.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import weakref
 from contextvars import ContextVar
@@ -12,10 +13,10 @@ from gevent.event import Event
 from gevent.hub import get_hub
 from otp.kernel import PATIENCE, Native, Phonebook, Probe, as_process, ended, settle
 
-from erps_gevent.errors import AlreadyStarted, ConfigError, ErrorReply, Exit, NoProc, ServerExit, StartError
+from erps_gevent.errors import AlreadyStarted, CallExit, ConfigError, ErrorReply, Exit, NoProc, ServerExit, StartError
 from erps_gevent.otp.behaviour import Option, flag
 from erps_gevent.otp.bridge import get_ident
-from erps_gevent.otp.gen import call, stop
+from erps_gevent.otp.gen import call, cast, stop
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.mailbox import receive
 from erps_gevent.otp.messages import Continue, Continuing, Ok, Reply, Stop
@@ -320,6 +321,38 @@ def test_defer_replies_when_it_is_done_and_the_next_message_runs_meanwhile(serve
     assert not deferred.ready()
     go.set()
     assert deferred.get() == 42
+
+
+@pytest.mark.parametrize("from_", [None, "from", gevent.Greenlet()])
+def test_defer_without_the_address_of_a_call_says_who_has_one(server, from_):
+    def wrong(self, _from):
+        with pytest.raises(TypeError, match="defer takes the from_ of handle_call, which says whom to answer, not"):
+            self.defer(from_, pytest.fail)
+        return Reply("refused")
+
+    assert server.call(wrong) == "refused"
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda pid: call(pid, "x" * 100_000), lambda pid: cast(pid, "x" * 100_000)], ids=["call", "cast"]
+)
+def test_a_crash_for_want_of_a_callback_does_not_repeat_a_large_request(caplog, ask):
+    pid = GenServer.start()
+    with contextlib.suppress(CallExit):
+        ask(pid)
+    ended(pid)
+    assert "has no handle_ca" in caplog.text
+    assert len(caplog.text) < 10_000
+
+
+def test_a_crash_for_want_of_handle_continue_does_not_repeat_a_large_argument(caplog):
+    class Continues(GenServer):
+        def init(self):
+            return Ok(then=Continue("x" * 100_000))
+
+    ended(Continues.start())
+    assert "has no handle_continue for 'xxx" in caplog.text
+    assert len(caplog.text) < 10_000
 
 
 def test_an_error_reply_in_defer_is_an_answer(server):

@@ -11,6 +11,8 @@ from otp.kernel import Probe, ended, settle
 
 from erps_gevent.errors import CallExit, Exit
 from erps_gevent.otp import sys
+from erps_gevent.otp.gen import stop
+from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.messages import Stop
 from erps_gevent.otp.primitives import exit_
 from erps_gevent.otp.system import OPERATIONS, state_of
@@ -71,6 +73,28 @@ def test_a_new_state_that_is_none_is_shown(server):
         sys.replace_state(server, lambda _: 4711)
     with pytest.raises(CallExit, match="_process belongs to the library and is no part of the state"):
         sys.replace_state(server, lambda state: {**state, "_process": 1})
+
+
+@pytest.mark.parametrize("name", ["pid", "trap_exit"])
+def test_a_new_state_cannot_have_what_a_property_of_the_class_would_hide(server, name):
+    before = sys.get_state(server)
+    with pytest.raises(CallExit, match=f"{name} is a property of Probe, which would hide it; give it another name"):
+        sys.replace_state(server, lambda state: {**state, name: 3})
+    assert sys.get_state(server) == before
+
+
+def test_a_class_may_keep_the_value_of_its_property_under_the_same_name():
+    class Holder(GenServer):
+        def init(self):
+            vars(self)["size"] = 1
+
+        @property
+        def size(self):
+            return vars(self)["size"]
+
+    pid = Holder.start()
+    assert sys.replace_state(pid, lambda state: {"size": state["size"] + 1}) == {"size": 2}
+    stop(pid)
 
 
 def test_a_replaced_state_keeps_the_process(server):
