@@ -2,7 +2,7 @@
 
 a child ends          the ExitSignal of its link          _ended: again, or forgotten?      table AGAIN
 again                 counted; too many end it all        _restart
-                      after a pause, with `backoff`       _later
+                      after a pause, with `backoff`       an Again on a timer
                       clear the way, start                _revive
 that fails            a message to itself, so that others are served first, then counted: _restart
 """

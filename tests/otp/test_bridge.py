@@ -225,20 +225,24 @@ def test_who_waits_for_ever_hears_that_the_other_thread_has_ended_meanwhile(else
     monkeypatch.setattr(bridge, "LOOK_EVERY", 5 * MS)
     begun = Event()
     home = get_hub()
-    hubs = []
+    found = []
 
     def live():
-        hubs.append(get_hub())
-        home.loop.run_callback_threadsafe(begun.set)
         leave = Event()
-        hubs.append(leave)
+        found.extend((get_hub(), leave))
+        home.loop.run_callback_threadsafe(begun.set)
         leave.wait(PATIENCE)  # a timer: the loop has something to wait for
 
     thread = Native(live)
     assert begun.wait(PATIENCE)
-    hub, leave = hubs
-    waiting = elsewhere(run_in, hub, Event().wait)
-    hub.loop.run_callback_threadsafe(leave.set)
+    hub, leave = found
+
+    def ask():
+        leave.set()
+        Event().wait()
+
+    waiting = elsewhere(run_in, hub, ask)
     thread.result()
-    with pytest.raises(NoProc, match="has ended meanwhile"):
+    with pytest.raises(NoProc, match="has ended meanwhile") as caught:
         waiting.result()
+    assert caught.value.sent is True
