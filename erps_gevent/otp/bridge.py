@@ -60,8 +60,8 @@ def run_in(hub: Hub, function: Callable[..., T], *args: Any, patience: float | N
     job = _Job(function, args, place.wake)
     hub.loop.run_callback_threadsafe(job.start)
     try:
-        if patience is not None:
-            place.wait(patience + GRACE)
+        # It parks once in any case, so that the greenlets of this thread have their turn.
+        place.wait(LOOK_EVERY if patience is None else patience + GRACE)
         # Nobody tells when a thread ends, and whoever waits for ever would.
         while patience is None and not job.done and not hub.dead:
             place.wait(LOOK_EVERY)

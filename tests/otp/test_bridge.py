@@ -246,3 +246,13 @@ def test_who_waits_for_ever_hears_that_the_other_thread_has_ended_meanwhile(else
     with pytest.raises(NoProc, match="has ended meanwhile") as caught:
         waiting.result()
     assert caught.value.sent is True
+
+
+def test_who_waits_for_ever_waits_on_while_the_other_thread_lives(hub, elsewhere, monkeypatch):
+    monkeypatch.setattr(bridge, "LOOK_EVERY", 1 * MS)
+
+    def slow():
+        gevent.sleep(20 * MS)
+        return "done"
+
+    assert elsewhere(run_in, hub, slow).result() == "done"
