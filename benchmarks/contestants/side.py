@@ -1,0 +1,43 @@
+"""One side of a contestant as a process of its own, which run.py speaks with in JSON, a line at a time.
+
+    python -m contestants.NAME serve PLAN     says on which port it serves, and serves until it is ended
+    python -m contestants.NAME drive PLAN     reads what a round adds to the plan, runs the round, says what it measured
+
+Standard library only: the peers' environment has nothing of ours. A module of a contestant has
+
+    serve(plan, ready)   serve, and call `ready(port)` once that listens
+    connect(plan)        a line to plan["port"], which has `call(value)` and `close()`
+    gather(functions)    run these at once, and return when all have returned
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import ModuleType
+from typing import Any
+
+import loads
+
+Plan = dict[str, Any]
+
+
+def main(name: str) -> None:
+    contestant = sys.modules[name]
+    role, plan = sys.argv[1], json.loads(sys.argv[2])
+    if role == "serve":
+        contestant.serve(plan, lambda port: say({"port": port}))
+    else:
+        drive(contestant, plan)
+
+
+def drive(contestant: ModuleType, plan: Plan) -> None:
+    functions = {**loads.LOADS, **getattr(contestant, "LOADS", {})}
+    say({"versions": getattr(contestant, "VERSIONS", {})})
+    for line in sys.stdin:
+        this_round = {**plan, **json.loads(line)}
+        say(functions[this_round["load"]](contestant, this_round))
+
+
+def say(message: Plan) -> None:
+    print(json.dumps(message), flush=True)

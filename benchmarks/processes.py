@@ -1,0 +1,140 @@
+"""The processes of a race: for every entry a server and a driver, each with a Python of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cases import Case, Entry
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+PATIENCE = 180.0  # seconds for one answer; ten thousand lines are opened within it
+
+
+class Failed(Exception):
+    """A contestant could not do it; the text is what its process said last."""
+
+
+class Side:
+    """A process that answers a line of JSON with a line of JSON."""
+
+    def __init__(self, python: str, module: str, role: str, plan: dict[str, Any]) -> None:
+        self._errors = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            [python, "-m", f"contestants.{module}", role, json.dumps(plan)],
+            cwd=HERE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE), str(ROOT), os.environ.get("PYTHONPATH", "")))},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+
+    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        """raises: Failed"""
+        assert self.process.stdin
+        try:
+            self.process.stdin.write(json.dumps(question) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise Failed(self.last_words()) from None
+        return self.hear()
+
+    def hear(self) -> dict[str, Any]:
+        """raises: Failed"""
+        assert self.process.stdout
+        readable, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
+        line = self.process.stdout.readline() if readable else ""
+        if not line:
+            raise Failed(self.last_words() if readable else f"no answer within {PATIENCE:.0f} s")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def last_words(self) -> str:
+        self.process.wait(PATIENCE)
+        self._errors.seek(0)
+        said = [line for line in self._errors.read().splitlines() if line.strip()]
+        return said[-1] if said else f"exit status {self.process.returncode}"
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+        self._errors.close()
+
+
+def answer_of(python: str, module: str, role: str, plan: dict[str, Any]) -> dict[str, Any]:
+    """What a process says that answers once. raises: Failed"""
+    side = Side(python, module, role, plan)
+    try:
+        return side.hear()
+    finally:
+        side.end()
+
+
+class Team:
+    """One entry's processes, and what they measured."""
+
+    def __init__(self, case: Case, entry: Entry, python: str, more: dict[str, Any]) -> None:
+        self.entry, self.rounds, self.failure = entry, [], ""
+        self.versions: dict[str, str] = {}
+        self.rounds: list[dict[str, float]] = []
+        self._sides: list[Side] = []
+        plan = {**more, **case.plan_of(entry)}
+        if plan.get("tls"):
+            plan["tls"] = more["certificates"]
+        try:
+            if entry.served:
+                self._serve(python, plan)
+            self._driver = self._start(python, "drive", plan)
+            self.versions = self._driver.hear()["versions"]
+        except Failed as failed:
+            self.failure = str(failed)
+
+    def _serve(self, python: str, plan: dict[str, Any]) -> None:
+        if not self.entry.peer:
+            plan["wire"] = answer_of(sys.executable, "erps", "wire_sizes", plan)["wire"]
+        server = self._start(python, "serve", plan)
+        plan |= {"port": server.hear()["port"], "server_pid": server.process.pid}
+
+    def _start(self, python: str, role: str, plan: dict[str, Any]) -> Side:
+        side = Side(python, self.entry.module, role, plan)
+        self._sides.append(side)
+        return side
+
+    def run(self, seconds: float) -> None:
+        """One round, unless an earlier one failed."""
+        if self.failure:
+            return
+        try:
+            self.rounds.append(self._driver.ask({"seconds": seconds}))
+        except Failed as failed:
+            self.failure = str(failed)
+
+    def end(self) -> None:
+        for side in self._sides:
+            side.end()
+
+
+def race(
+    case: Case, entries: Sequence[Entry], pythons: dict[bool, str], rounds: int, seconds: float, more: dict[str, Any]
+) -> list[Team]:
+    """Run the entries round by round, A B C A B C; `pythons` are by `Entry.peer`."""
+    teams: list[Team] = []
+    try:
+        for entry in entries:
+            teams.append(Team(case, entry, pythons[entry.peer], more))
+        for _ in range(rounds):
+            for team in teams:
+                team.run(seconds)
+    finally:
+        for team in teams:
+            team.end()
+    return teams
