@@ -12,6 +12,7 @@ from typing import Any
 KIB, MIB = 1024, 1024 * 1024
 R = "R (raw gevent, one caller)"
 TCP, TLS, FOREIGN = "erps TCP", "erps TLS", "erps TCP, foreign thread"
+FRESH_ROUNDS = 3
 PLAIN = 16  # bytes of a payload, where nothing else is said
 
 
@@ -28,13 +29,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Case:
-    """What the entries do; `metric` is the figure that its table shows as a ratio."""
+    """What the entries do; `metric` is the figure that its table shows as a ratio.
+
+    `fresh`: every round has new processes, because memory that was freed would be used again; at most FRESH_ROUNDS.
+    """
 
     name: str
     title: str
     plan: dict[str, Any]
     entries: tuple[Entry, ...]
     metric: str = "rate"
+    fresh: bool = False
 
     def plan_of(self, entry: Entry) -> dict[str, Any]:
         return {"size": PLAIN, **self.plan, **entry.plan}
@@ -73,7 +78,7 @@ def payload(name: str, title: str, **plan: Any) -> Case:
 def local(name: str, title: str, metric: str = "rate") -> Case:
     bare, ours = ({"load": f"local_{name}", "who": who} for who in ("bare", "ours"))
     entries = (Entry("bare gevent", "local", bare, served=False), Entry("erps otp", "local", ours, served=False))
-    return Case(f"local-{name}", title, {}, entries, metric)
+    return Case(f"local-{name}", title, {}, entries, metric, fresh=metric == "bytes")
 
 
 def imports() -> Case:
@@ -85,8 +90,8 @@ def imports() -> Case:
 
 def idle(count: int) -> Case:
     bare = Entry("gevent greenlet and socket", "raw_gevent")
-    plan = {"load": "idle", "connections": count}
-    return Case(f"idle-{count}", f"memory of the server for each of {count:,} idle lines", plan, (bare, tcp), "bytes")
+    plan, title = {"load": "idle", "connections": count}, f"memory of the server for each of {count:,} idle lines"
+    return Case(f"idle-{count}", title, plan, (bare, tcp), "bytes", fresh=True)
 
 
 def beside(count: int) -> Entry:
@@ -133,6 +138,7 @@ CASES: dict[str, Case] = {
             {"load": "idle", "connections": 2000},
             (bare_tls, tls),
             "bytes",
+            fresh=True,
         ),
         Case("growth", "one caller beside idle lines", {"load": "sequential"}, tuple(map(beside, (0, 999, 9_999)))),
         local("call", "a call between two processes of one program"),

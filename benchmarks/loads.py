@@ -18,6 +18,7 @@ from figures import quantile
 Plan = dict[str, Any]
 Figures = dict[str, float]
 MICRO = 1e6
+QUANTILES = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
 WARM_UP = 0.2  # of plan["seconds"]
 
 
@@ -86,10 +87,12 @@ def sequential(contestant: Any, plan: Plan) -> Figures:
         call_until(line.call, value, perf_counter() + plan["seconds"] * WARM_UP)
         with Meter(plan) as meter:
             times = call_until(line.call, value, perf_counter() + plan["seconds"])
-    times.sort()
-    return meter.figures(
-        len(times), **{name: quantile(times, of) * MICRO for name, of in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999))}
-    )
+    return meter.figures(len(times), **quantiles_of(times))
+
+
+def quantiles_of(times: list[float]) -> Figures:
+    ordered = sorted(times)
+    return {name: quantile(ordered, of) * MICRO for name, of in QUANTILES.items()}
 
 
 def call_until(call: Callable[[Any], Any], value: Any, end: float) -> list[float]:
@@ -199,21 +202,17 @@ def idle(contestant: Any, plan: Plan) -> Figures:
     """Memory that a line takes at the server which says nothing."""
     with lines(contestant, plan, min(100, plan["connections"])):
         pass  # what is made once is made now
-    before = resident_bytes(plan["server_pid"])
+    before = private_bytes(plan["server_pid"])
     with lines(contestant, plan, plan["connections"]) as opened:
         contestant.gather([lambda: opened[-1].call(value_of(plan))])
-        return {"bytes": (resident_bytes(plan["server_pid"]) - before) / len(opened)}
+        return {"bytes": (private_bytes(plan["server_pid"]) - before) / len(opened)}
 
 
-def resident_bytes(pid: int) -> int:
-    """What the process has that no other shares."""
+def private_bytes(pid: int | str = "self") -> int:
+    """Memory that the process has and shares with no other."""
     with open(f"/proc/{pid}/smaps_rollup") as rollup:
-        kilobytes = {
-            name: int(rest.split()[0])
-            for name, _, rest in (line.partition(":") for line in rollup)
-            if rest.endswith("kB\n")
-        }
-    return (kilobytes["Private_Clean"] + kilobytes["Private_Dirty"]) * 1024
+        fields = [line.split() for line in rollup]
+    return 1024 * sum(int(field[1]) for field in fields if field[0] in ("Private_Clean:", "Private_Dirty:"))
 
 
 LOADS: dict[str, Callable[[Any, Plan], Figures]] = {

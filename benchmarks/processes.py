@@ -80,32 +80,31 @@ def answer_of(python: str, module: str, role: str, plan: dict[str, Any]) -> dict
 
 
 class Team:
-    """One entry's processes, and what they measured."""
+    """One entry's server and driver, and what they measured."""
 
     def __init__(self, case: Case, entry: Entry, python: str, more: dict[str, Any]) -> None:
-        self.entry, self.rounds, self.failure = entry, [], ""
-        self.versions: dict[str, str] = {}
+        self.entry, self.python, self.fresh = entry, python, case.fresh
         self.rounds: list[dict[str, float]] = []
+        self.failure = ""
+        self.versions: dict[str, str] = {}
+        self._plan = {**more, **case.plan_of(entry)}
+        if self._plan.get("tls"):
+            self._plan["tls"] = more["certificates"]
         self._sides: list[Side] = []
-        plan = {**more, **case.plan_of(entry)}
-        if plan.get("tls"):
-            plan["tls"] = more["certificates"]
-        try:
-            if entry.served:
-                self._serve(python, plan)
-            self._driver = self._start(python, "drive", plan)
-            self.versions = self._driver.hear()["versions"]
-        except Failed as failed:
-            self.failure = str(failed)
 
-    def _serve(self, python: str, plan: dict[str, Any]) -> None:
-        if not self.entry.peer:
-            plan["wire"] = answer_of(sys.executable, "erps", "wire_sizes", plan)["wire"]
-        server = self._start(python, "serve", plan)
-        plan |= {"port": server.hear()["port"], "server_pid": server.process.pid}
+    def start(self) -> None:
+        """raises: Failed"""
+        plan = dict(self._plan)
+        if self.entry.served:
+            if not self.entry.peer:
+                plan["wire"] = answer_of(sys.executable, "erps", "wire_sizes", plan)["wire"]
+            server = self._side("serve", plan)
+            plan |= {"port": server.hear()["port"], "server_pid": server.process.pid}
+        self._driver = self._side("drive", plan)
+        self.versions = self._driver.hear()["versions"]
 
-    def _start(self, python: str, role: str, plan: dict[str, Any]) -> Side:
-        side = Side(python, self.entry.module, role, plan)
+    def _side(self, role: str, plan: dict[str, Any]) -> Side:
+        side = Side(self.python, self.entry.module, role, plan)
         self._sides.append(side)
         return side
 
@@ -114,27 +113,25 @@ class Team:
         if self.failure:
             return
         try:
+            if not self._sides:
+                self.start()
             self.rounds.append(self._driver.ask({"seconds": seconds}))
         except Failed as failed:
             self.failure = str(failed)
+        if self.fresh:
+            self.end()
 
     def end(self) -> None:
-        for side in self._sides:
-            side.end()
+        while self._sides:
+            self._sides.pop().end()
 
 
-def race(
-    case: Case, entries: Sequence[Entry], pythons: dict[bool, str], rounds: int, seconds: float, more: dict[str, Any]
-) -> list[Team]:
-    """Run the entries round by round, A B C A B C; `pythons` are by `Entry.peer`."""
-    teams: list[Team] = []
+def race(teams: Sequence[Team], rounds: int, seconds: float) -> None:
+    """Round by round, A B C A B C."""
     try:
-        for entry in entries:
-            teams.append(Team(case, entry, pythons[entry.peer], more))
         for _ in range(rounds):
             for team in teams:
                 team.run(seconds)
     finally:
         for team in teams:
             team.end()
-    return teams

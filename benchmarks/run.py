@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import environment
-from cases import CASES, QUICK, Case
-from processes import race
+from cases import CASES, FRESH_ROUNDS, QUICK, Case
+from processes import Team, race
 from tables import Results, case_table, targets_table
 
 ROUNDS, SECONDS = 7, 1.0
@@ -43,7 +43,8 @@ def measure(
         more = {"certificates": environment.certificates(Path(directory))}
         for case in cases:
             racing = [entry for entry in case.entries if not entry.peer or (with_peers and not trouble)]
-            teams = race(case, racing, pythons, rounds, seconds, more)
+            teams = [Team(case, entry, pythons[entry.peer], more) for entry in racing]
+            race(teams, min(rounds, FRESH_ROUNDS) if case.fresh else rounds, seconds)
             results[case.name] = {team.entry.name: {"rounds": team.rounds, "failure": team.failure} for team in teams}
             if trouble and with_peers:
                 results[case.name] |= {

@@ -39,7 +39,7 @@ def case_table(name: str, entries: dict[str, Any]) -> str:
     extra = [
         metric for metric in EXTRA if any(metric in figures for each in entries.values() for figures in each["rounds"])
     ]
-    head = ["who", f"× {base}", f"median, {unit}", "quartiles", *(f"{metric}, µs" for metric in extra)]
+    head = ["who", f"x {base}", f"median, {unit}", "quartiles", *(f"{metric}, µs" for metric in extra)]
     rows = []
     for entry, found in entries.items():
         values = rounds_of({name: entries}, name, entry, case.metric)

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import gevent
-from contestants import side
+import loads
 from gevent.event import Event
 
 import erps_gevent as erps
-import loads
+from contestants import side
 from erps_gevent.wire.packet import Stamp
 from erps_gevent.wire.session import ClientSession, ServerSession
 

@@ -40,17 +40,18 @@ def serve(plan: side.Plan, ready: Callable[[int], None]) -> None:
         finally:
             listeners.discard(sock)
 
-    wrapping = {"ssl_context": context(plan, ssl.Purpose.CLIENT_AUTH)} if plan.get("tls") else {}
+    wrapping = {"ssl_context": context(plan, "server")} if plan.get("tls") else {}
     server = StreamServer(("127.0.0.1", 0), echo, backlog=1024, **wrapping)
     server.start()
     ready(server.server_port)
     server.serve_forever()
 
 
-def context(plan: side.Plan, purpose: Any) -> Any:
+def context(plan: side.Plan, end: str) -> Any:
+    # gevent's own class: the standard library's default context makes sockets that block the whole hub.
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if end == "server" else ssl.PROTOCOL_TLS_CLIENT)
     files = plan["tls"]
-    made = ssl.create_default_context(purpose, cafile=files["ca"])
-    end = "server" if purpose is ssl.Purpose.CLIENT_AUTH else "client"
+    made.load_verify_locations(files["ca"])
     made.load_cert_chain(files[f"{end}_cert"], files[f"{end}_key"])
     made.verify_mode = ssl.CERT_REQUIRED
     return made
@@ -84,7 +85,7 @@ def connect(plan: side.Plan) -> Line:
     if not plan.get("tls"):
         return Line(plan)
     if not _contexts:
-        _contexts.append(context(plan, ssl.Purpose.SERVER_AUTH))
+        _contexts.append(context(plan, "client"))
     return Line(plan, _contexts[0])
 
 

@@ -47,6 +47,7 @@ class Line:
 
 
 connect = Line
+gather = side.in_threads
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from threading import Thread
 from types import ModuleType
 from typing import Any
 
@@ -41,3 +43,12 @@ def drive(contestant: ModuleType, plan: Plan) -> None:
 
 def say(message: Plan) -> None:
     print(json.dumps(message), flush=True)
+
+
+def in_threads(functions: list[Callable[[], None]]) -> None:
+    """`gather` of those who have a thread for each caller."""
+    threads = [Thread(target=function) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
