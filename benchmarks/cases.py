@@ -91,7 +91,7 @@ def imports() -> Case:
 def idle(count: int) -> Case:
     bare = Entry("gevent greenlet and socket", "raw_gevent")
     plan, title = {"load": "idle", "connections": count}, f"memory of the server for each of {count:,} idle lines"
-    return Case(f"idle-{count}", title, plan, (bare, tcp), "bytes", fresh=True)
+    return Case("idle", title, plan, (bare, tcp), "bytes", fresh=True)
 
 
 def beside(count: int) -> Entry:

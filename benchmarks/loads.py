@@ -7,6 +7,7 @@ works for `plan["seconds"]`.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -205,7 +206,13 @@ def idle(contestant: Any, plan: Plan) -> Figures:
     before = private_bytes(plan["server_pid"])
     with lines(contestant, plan, plan["connections"]) as opened:
         contestant.gather([lambda: opened[-1].call(value_of(plan))])
+        if open_files(plan["server_pid"]) < len(opened):
+            raise AssertionError("the server has dropped some of the lines")
         return {"bytes": (private_bytes(plan["server_pid"]) - before) / len(opened)}
+
+
+def open_files(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def private_bytes(pid: int | str = "self") -> int:

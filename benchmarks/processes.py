@@ -6,13 +6,13 @@ import json
 import os
 import select
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cases import Case, Entry
+from wire import wire_sizes
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -27,7 +27,7 @@ class Side:
     """A process that answers a line of JSON with a line of JSON."""
 
     def __init__(self, python: str, module: str, role: str, plan: dict[str, Any]) -> None:
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by end()
         self.process = subprocess.Popen(
             [python, "-m", f"contestants.{module}", role, json.dumps(plan)],
             cwd=HERE,
@@ -70,15 +70,6 @@ class Side:
         self._errors.close()
 
 
-def answer_of(python: str, module: str, role: str, plan: dict[str, Any]) -> dict[str, Any]:
-    """What a process says that answers once. raises: Failed"""
-    side = Side(python, module, role, plan)
-    try:
-        return side.hear()
-    finally:
-        side.end()
-
-
 class Team:
     """One entry's server and driver, and what they measured."""
 
@@ -97,7 +88,7 @@ class Team:
         plan = dict(self._plan)
         if self.entry.served:
             if not self.entry.peer:
-                plan["wire"] = answer_of(sys.executable, "erps", "wire_sizes", plan)["wire"]
+                plan["wire"] = wire_sizes(plan)
             server = self._side("serve", plan)
             plan |= {"port": server.hear()["port"], "server_pid": server.process.pid}
         self._driver = self._side("drive", plan)
@@ -120,6 +111,14 @@ class Team:
             self.failure = str(failed)
         if self.fresh:
             self.end()
+
+    @property
+    def server_pid(self) -> int:
+        return self._sides[0].process.pid
+
+    @property
+    def driver_pid(self) -> int:
+        return self._driver.process.pid
 
     def end(self) -> None:
         while self._sides:

@@ -54,7 +54,7 @@ TARGETS = (
     rate("against grpcio aio, 100 callers", "hundred", TCP, "grpcio aio", 12.0, 20.0, "grpcio aio"),
     rate("casts, one line", "casts", TCP, R, 12.0, 20.0),
     rate("foreign thread, one caller", "one", FOREIGN, R, 0.4, 0.6),
-    Target("idle line, server side", "idle-10000", TCP, "bytes", 1024.0, 24.0, 16.0, "KiB", most=True),
+    Target("idle line, server side", "idle", TCP, "bytes", 1024.0, 24.0, 16.0, "KiB", most=True),
     Target(
         "import", "import", "erps_gevent", "micros", ("what it stands on", "micros"), 1.3, 1.1, "its parts", most=True
     ),

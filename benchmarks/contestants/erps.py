@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,8 +12,6 @@ from gevent.event import Event
 
 import erps_gevent as erps
 from contestants import side
-from erps_gevent.wire.packet import Stamp
-from erps_gevent.wire.session import ClientSession, ServerSession
 
 VERSIONS = {"erps_gevent": erps.__version__}
 
@@ -130,24 +126,5 @@ def audience(plan: side.Plan) -> Iterator[Audience]:
             client.close()
 
 
-def wire_sizes(plan: side.Plan) -> tuple[int, int]:
-    """How many bytes a request of this plan, and what answers it, are on the wire; read off two sessions."""
-    stamp = Stamp((0, 0, 0), "benchmark")
-    client, server = ClientSession(stamp), ServerSession(stamp)
-    server.receive(client.hello())
-    client.receive(server.welcome(25.0, 1000))
-    value = loads.value_of(plan)
-    if plan["load"] == "casts":
-        return len(client.cast(value)), 0
-    ref, request = client.call(value, 5.0)
-    answer = server.push(value) if plan["load"] == "pushes" else server.reply(ref, value)
-    return sum(map(len, request)) if isinstance(request, list) else len(request), sum(map(len, answer)) if isinstance(
-        answer, list
-    ) else len(answer)
-
-
 if __name__ == "__main__":
-    if sys.argv[1] == "wire_sizes":
-        side.say({"wire": wire_sizes(json.loads(sys.argv[2]))})
-    else:
-        side.main(__name__)
+    side.main(__name__)

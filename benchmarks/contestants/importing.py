@@ -1,4 +1,4 @@
-"""How long `import` takes, each time in a fresh process. Files and bytecode are warm, as they are at the second start."""
+"""How long `import` takes, each time in a fresh process. Files and bytecode are warm, as at a second start."""
 
 from __future__ import annotations
 
