@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from cases import Case, Entry
-from wire import wire_sizes
+from packets import wire_sizes
+
+import erps_gevent
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent
+OURS = str(Path(erps_gevent.__file__).parent.parent)  # the contestants have the package that this process has
 PATIENCE = 180.0  # seconds for one answer; ten thousand lines are opened within it
 
 
@@ -26,12 +28,12 @@ class Failed(Exception):
 class Side:
     """A process that answers a line of JSON with a line of JSON."""
 
-    def __init__(self, python: str, module: str, role: str, plan: dict[str, Any]) -> None:
+    def __init__(self, python: str, module: str, role: str, plan: dict[str, Any], path: str = "") -> None:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by end()
         self.process = subprocess.Popen(
             [python, "-m", f"contestants.{module}", role, json.dumps(plan)],
             cwd=HERE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE), str(ROOT), os.environ.get("PYTHONPATH", "")))},
+            env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -95,7 +97,7 @@ class Team:
         self.versions = self._driver.hear()["versions"]
 
     def _side(self, role: str, plan: dict[str, Any]) -> Side:
-        side = Side(self.python, self.entry.module, role, plan)
+        side = Side(self.python, self.entry.module, role, plan, "" if self.entry.peer else OURS)
         self._sides.append(side)
         return side
 

@@ -6,7 +6,8 @@
 py-spy, from the peers' environment, looks at both processes from outside SAMPLES times a second, and leaves out those
 looks at which they slept. A function's microseconds are its share of the looks, of the processor time of one call as
 the same run measured it. What C code takes counts for the Python function that called it; gevent's loop, with
-epoll, has no other Python function than `Hub.run`.
+epoll, has no other Python function than `Hub.run`. On a machine that does something else meanwhile, what waits for a
+core is counted where it waits.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from cases import CASES, TCP, Entry
 from processes import Team
 from tables import number, table
 
+Looks = Counter[tuple[str, str]]
 SAMPLES = 250  # a second; more, and py-spy itself takes a core that the two need
 FRAME = re.compile(r"(?P<function>.*) \((?P<file>.*?)(:\d+)?\)$")
 ELSEWHERE = (
@@ -44,9 +46,9 @@ def module_of(file: str) -> str:
     return "Python and others"
 
 
-def parse(raw: str) -> Counter[tuple[str, str]]:
+def parse(raw: str) -> Looks:
     """Looks for each (module, function) that ran, from py-spy's collapsed stacks: `outer (file);inner (file) count`."""
-    counts: Counter[tuple[str, str]] = Counter()
+    counts: Looks = Counter()
     for line in raw.splitlines():
         stack, _, count = line.rpartition(" ")
         frame = FRAME.match(stack.rpartition(";")[2])
@@ -56,24 +58,10 @@ def parse(raw: str) -> Counter[tuple[str, str]]:
 
 
 def spied(pid: int, seconds: float, into: Path) -> subprocess.Popen[bytes]:
-    spy = environment.PEERS / "bin" / "py-spy"
-    command = [
-        spy,
-        "record",
-        "--pid",
-        pid,
-        "--rate",
-        SAMPLES,
-        "--duration",
-        int(seconds),
-        "--format",
-        "raw",
-        "--function",
-        "--nonblocking",
-        "--output",
-        into,
-    ]
-    return subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    what = ["record", "--pid", str(pid), "--rate", str(SAMPLES), "--duration", str(int(seconds))]
+    how = ["--format", "raw", "--function", "--nonblocking", "--output", str(into)]
+    spy = str(environment.PEERS / "bin" / "py-spy")
+    return subprocess.Popen([spy, *what, *how], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def system_share(pid: int, before: tuple[int, int]) -> float:
@@ -92,35 +80,41 @@ def profile(name: str, entry: Entry, seconds: float, certificates: dict[str, str
     team = Team(CASES[name], entry, sys.executable, {"certificates": certificates})
     try:
         team.run(0.5)  # the processes are there, and warm
-        pids = {"client": team.driver_pid, "server": team.server_pid}
-        with tempfile.TemporaryDirectory() as directory:
-            files = {side: Path(directory) / side for side in pids}
-            before = {side: ticks(pid) for side, pid in pids.items()}
-            work = Thread(target=team.run, args=(seconds,))
-            work.start()
-            spies = [spied(pid, seconds, files[side]) for side, pid in pids.items()]
-            work.join()
-            shares = {side: system_share(pid, before[side]) for side, pid in pids.items()}
-            for spy in spies:
-                spy.wait()
-            if team.failure:
-                sys.exit(f"{name}: {team.failure}")
-            looks = {side: parse(file.read_text()) for side, file in files.items()}
+        if team.failure:
+            sys.exit(f"{name}: {team.failure}")
+        looks, kernel = look_at(team, seconds)
     finally:
         team.end()
-    cpu = {side: team.rounds[-1][f"{side}_cpu"] for side in pids}
-    head = f"### {name}: {CASES[name].title}, {entry.name}\n\n" + "; ".join(
-        f"{side} {number(cpu[side])} µs of processor time a call, {shares[side]:.0%} of it in the kernel"
-        for side in pids
+    cpu = {side: team.rounds[-1][f"{side}_cpu"] for side in looks}
+    costs = "; ".join(
+        f"{side} {number(cpu[side])} µs of processor time a call, {kernel[side]:.0%} of it in the kernel"
+        for side in cpu
     )
+    head = f"### {name}: {CASES[name].title}, {entry.name}\n\n{costs}"
     return "\n\n".join([head, modules_table(looks, cpu), functions_table(looks, cpu)])
 
 
-def micros(looks: Counter[tuple[str, str]], cpu: float) -> dict[tuple[str, str], float]:
+def look_at(team: Team, seconds: float) -> tuple[dict[str, Looks], dict[str, float]]:
+    """What both sides did during one round; and the kernel's share of their time."""
+    pids = {"client": team.driver_pid, "server": team.server_pid}
+    before = {side: ticks(pid) for side, pid in pids.items()}
+    with tempfile.TemporaryDirectory() as directory:
+        files = {side: Path(directory) / side for side in pids}
+        work = Thread(target=team.run, args=(seconds,))
+        work.start()
+        spies = [spied(pid, seconds, files[side]) for side, pid in pids.items()]
+        work.join()
+        kernel = {side: system_share(pid, before[side]) for side, pid in pids.items()}
+        for spy in spies:
+            spy.wait()
+        return {side: parse(file.read_text()) for side, file in files.items()}, kernel
+
+
+def micros(looks: Looks, cpu: float) -> dict[tuple[str, str], float]:
     return {key: count / max(1, looks.total()) * cpu for key, count in looks.items()}
 
 
-def modules_table(looks: dict[str, Counter[tuple[str, str]]], cpu: dict[str, float]) -> str:
+def modules_table(looks: dict[str, Looks], cpu: dict[str, float]) -> str:
     sides = {}
     for side in looks:
         sides[side] = Counter[str]()
@@ -131,7 +125,7 @@ def modules_table(looks: dict[str, Counter[tuple[str, str]]], cpu: dict[str, flo
     return table(["module", *(f"{side}, µs" for side in sides)], rows)
 
 
-def functions_table(looks: dict[str, Counter[tuple[str, str]]], cpu: dict[str, float], most: int = 12) -> str:
+def functions_table(looks: dict[str, Looks], cpu: dict[str, float], most: int = 12) -> str:
     rows = []
     for side in looks:
         costs = sorted(micros(looks[side], cpu[side]).items(), key=lambda item: -item[1])[:most]

@@ -1,6 +1,6 @@
 """How fast it is: against raw sockets and against other Python libraries, in one run on this machine.
 
-    python benchmarks/run.py                      every case, with the peers; about half an hour
+    python benchmarks/run.py                      every case, with the peers; about a quarter of an hour
     python benchmarks/run.py --quick              the hot cases in about a minute
     python benchmarks/run.py --case one casts     these cases only; --list has their names
     python benchmarks/run.py --markdown FILE --json FILE
