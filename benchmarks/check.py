@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from cases import CASES, Case
 from run import measure
-from tables import Results, rounds_of, targets_table
+from tables import Results, rounds_of, targets_table, weather_line
 from targets import TARGETS
 
 MARGIN = 0.15  # what rounds this short differ by on a quiet machine, and a little more
@@ -48,8 +48,10 @@ def main() -> None:
     parser.add_argument("--margin", type=float, default=MARGIN)
     parser.add_argument("--without-peers", action="store_true")
     options = parser.parse_args()
-    results, _ = measure(short_cases(), ROUNDS, SECONDS, not options.without_peers)
+    found = dict(measure(short_cases(), ROUNDS, SECONDS, not options.without_peers))
+    results = {name: each.entries for name, each in found.items()}
     print(targets_table(results, options.margin))
+    print("\n" + weather_line(max(each.elsewhere for each in found.values())))
     failed = [
         f"{entry} failed at {case}: {found['failure']}"
         for case, entries in results.items()

@@ -10,6 +10,7 @@ import sys
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
+from time import perf_counter
 
 from erps_gevent import certs
 
@@ -74,3 +75,30 @@ def cpu_model() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.machine()
+
+
+class Weather:
+    """What share of the machine's cores worked for others during a `with`, whose children have ended at its end."""
+
+    elsewhere = 0.0
+
+    def __enter__(self) -> Weather:
+        self._begun = busy_seconds(), own_seconds(), perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        busy, own, now = busy_seconds(), own_seconds(), perf_counter()
+        others = (busy - self._begun[0]) - (own - self._begun[1])
+        self.elsewhere = max(0.0, others / (now - self._begun[2]) / (os.cpu_count() or 1))
+
+
+def busy_seconds() -> float:
+    """Of all cores, since the machine was started."""
+    with open("/proc/stat") as stat:
+        user, nice, system, _idle, _wait, *interrupts = map(int, stat.readline().split()[1:9])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
+def own_seconds() -> float:
+    """Of this process and its children that have ended."""
+    return sum(os.times()[:4])

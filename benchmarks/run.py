@@ -5,9 +5,10 @@
     python benchmarks/run.py --case one casts     these cases only; --list has their names
     python benchmarks/run.py --markdown FILE --json FILE
 
-Every server and every driver is a process of its own. Contestants take turns, round by round (A B C A B C ...), and
-what is printed are medians of the rounds with quartiles, and ratios: a figure without the ratio beside it says how fast
-the machine is. The peers live in an environment of their own, benchmarks/.peers, which the first run makes.
+Every server and every driver is a process of its own, each with half of the cores. Contestants take turns, round by
+round (A B C A B C ...), and what is printed are medians of the rounds with quartiles, and ratios: a figure without the
+ratio beside it says how fast the machine is. The peers live in an environment of their own, benchmarks/.peers, which
+the first run makes.
 """
 
 from __future__ import annotations
@@ -16,50 +17,80 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import environment
 from cases import CASES, FRESH_ROUNDS, QUICK, Case
 from processes import Team, race
-from tables import Results, case_table, targets_table
+from tables import case_table, targets_table, weather_line
 
 ROUNDS, SECONDS = 7, 1.0
 QUICK_ROUNDS, QUICK_SECONDS = 3, 0.3
 
 
-def measure(
-    cases: Sequence[Case], rounds: int, seconds: float, with_peers: bool = True, tell: Any = None
-) -> tuple[Results, dict[str, str]]:
-    """Race each case; the results, and the versions of whoever took part."""
-    results: Results = {}
-    versions: dict[str, str] = {}
-    trouble = ""
-    pythons = {False: sys.executable, True: sys.executable}
+@dataclass(frozen=True)
+class Found:
+    """What one case gave: its entries as tables.py has them, who took part, and what else the cores were doing."""
+
+    entries: dict[str, Any]
+    versions: dict[str, str]
+    elsewhere: float
+
+
+def measure(cases: Sequence[Case], rounds: int, seconds: float, with_peers: bool = True) -> Iterator[tuple[str, Found]]:
+    """Race one case after the other; what each gave, as it is known."""
+    python, trouble = sys.executable, "left out"
     if with_peers and any(entry.peer for case in cases for entry in case.entries):
-        pythons[True], trouble = environment.peers()
+        python, trouble = environment.peers()
     with tempfile.TemporaryDirectory() as directory:
         more = {"certificates": environment.certificates(Path(directory))}
         for case in cases:
-            racing = [entry for entry in case.entries if not entry.peer or (with_peers and not trouble)]
-            teams = [Team(case, entry, pythons[entry.peer], more) for entry in racing]
-            race(teams, min(rounds, FRESH_ROUNDS) if case.fresh else rounds, seconds)
-            results[case.name] = {team.entry.name: {"rounds": team.rounds, "failure": team.failure} for team in teams}
-            if trouble and with_peers:
-                results[case.name] |= {
-                    entry.name: {"rounds": [], "failure": trouble} for entry in case.entries if entry.peer
-                }
-            for team in teams:
-                versions |= team.versions
-            if tell:
-                tell(case.name, results[case.name])
-    return results, versions
+            racing = [entry for entry in case.entries if not (entry.peer and trouble)]
+            teams = [Team(case, entry, python if entry.peer else sys.executable, more) for entry in racing]
+            with environment.Weather() as weather:
+                race(teams, min(rounds, FRESH_ROUNDS) if case.fresh else rounds, seconds)
+            entries = {team.entry.name: {"rounds": team.rounds, "failure": team.failure} for team in teams}
+            absent = [entry.name for entry in case.entries if with_peers and entry not in racing]
+            entries |= {name: {"rounds": [], "failure": trouble} for name in absent}
+            versions = {name: value for team in teams for name, value in team.versions.items()}
+            yield case.name, Found(entries, versions, weather.elsewhere)
 
 
 def main() -> None:
+    options = parsed()
+    if options.list:
+        print("\n".join(f"{name:16} {case.title}" for name, case in CASES.items()))
+        return
+    printed: list[str] = []
+
+    def tell(text: str) -> None:
+        printed.append(text)
+        print(text, flush=True)
+
+    found: dict[str, Found] = {}
+    cases = [CASES[name] for name in options.case]
+    for name, each in measure(cases, options.rounds, options.seconds, not options.without_peers):
+        found[name] = each
+        tell(f"{case_table(name, each.entries)}\n\n{weather_line(each.elsewhere)}\n")
+    results = {name: each.entries for name, each in found.items()}
+    about = environment.about({name: value for each in found.values() for name, value in each.versions.items()})
+    tell("### Targets\n\n" + targets_table(results) + "\n")
+    lengths = f"{options.rounds} rounds of {options.seconds:g} s"
+    tell(f"{lengths}. " + ", ".join(f"{name} {value}" for name, value in about.items()))
+    if options.json:
+        elsewhere = {name: each.elsewhere for name, each in found.items()}
+        written = {"about": {**about, "lengths": lengths}, "elsewhere": elsewhere, "cases": results}
+        options.json.write_text(json.dumps(written, indent=2))
+    if options.markdown:
+        options.markdown.write_text("\n".join(printed) + "\n")
+
+
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", nargs="+", metavar="NAME", default=[], help="these only; see --list")
+    parser.add_argument("--case", nargs="+", metavar="NAME", help="these only; see --list")
     parser.add_argument("--quick", action="store_true", help=f"{', '.join(QUICK)}; fewer and shorter rounds")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float, help="of one round")
@@ -68,36 +99,12 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write what is printed")
     parser.add_argument("--list", action="store_true", help="the cases")
     options = parser.parse_args()
-    if options.list:
-        print("\n".join(f"{name:16} {case.title}" for name, case in CASES.items()))
-        return
-    names = options.case or (QUICK if options.quick else tuple(CASES))
-    if unknown := [name for name in names if name not in CASES]:
+    options.case = options.case or (QUICK if options.quick else tuple(CASES))
+    if unknown := [name for name in options.case if name not in CASES]:
         parser.error(f"there is no case {', '.join(unknown)}; there are {', '.join(CASES)}")
-    rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
-    seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
-    printed: list[str] = []
-
-    def tell(text: str) -> None:
-        printed.append(text)
-        print(text, flush=True)
-
-    results, versions = measure(
-        [CASES[name] for name in names],
-        rounds,
-        seconds,
-        not options.without_peers,
-        lambda name, entries: tell(case_table(name, entries) + "\n"),
-    )
-    about = environment.about(versions)
-    tell("### Targets\n\n" + targets_table(results) + "\n")
-    tell(f"{rounds} rounds of {seconds:g} s. " + ", ".join(f"{name} {value}" for name, value in about.items()))
-    if options.json:
-        options.json.write_text(
-            json.dumps({"about": about, "rounds": rounds, "seconds": seconds, "cases": results}, indent=2)
-        )
-    if options.markdown:
-        options.markdown.write_text("\n".join(printed) + "\n")
+    options.rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    options.seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
+    return options
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ Results = dict[str, dict[str, Any]]
 """case -> entry -> {"rounds": [figures of a round], "failure": text}"""
 
 UNITS = {"rate": ("/s", 1.0), "bytes": ("KiB", 1024.0), "micros": ("ms", 1000.0)}
+CALM = 0.1  # share of the cores
 EXTRA = ("p50", "p99", "p999", "client_cpu", "server_cpu")
 
 
@@ -64,6 +65,13 @@ def number(value: float) -> str:
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.2f}" if value < 100 else f"{value:.0f}"
+
+
+def weather_line(elsewhere: float) -> str:
+    """How much to believe it: who waits for a core loses time to others, and the faster loses the larger share."""
+    return f"Meanwhile {elsewhere:.0%} of the cores did something else." + (
+        " Measure again." if elsewhere > CALM else ""
+    )
 
 
 def targets_table(results: Results, margin: float | None = None) -> str:

@@ -13,6 +13,7 @@ Standard library only: the peers' environment has nothing of ours. A module of a
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from threading import Thread
@@ -28,9 +29,15 @@ def main(name: str) -> None:
     contestant = sys.modules[name]
     role, plan = sys.argv[1], json.loads(sys.argv[2])
     if role == "serve":
+        Thread(target=end_with_who_started_us, daemon=True).start()
         contestant.serve(plan, lambda port: say({"port": port}))
     else:
         drive(contestant, plan)
+
+
+def end_with_who_started_us() -> None:
+    sys.stdin.read()
+    os._exit(0)
 
 
 def drive(contestant: ModuleType, plan: Plan) -> None:
