@@ -50,7 +50,6 @@ raw_threads = Entry("raw blocking sockets", "raw_threads")
 tcp = Entry(TCP, "erps")
 tls = Entry(TLS, "erps", {"tls": True})
 foreign = Entry(FOREIGN, "erps", {"hub": "thread"})
-# As their documentation has it: zerorpc, grpcio and RPyC's netrefs share a line; a Pyro5 proxy belongs to one thread.
 peers = (
     Entry("zerorpc", "zerorpc_", peer=True),
     Entry("RPyC", "rpyc_", peer=True),
@@ -58,6 +57,7 @@ peers = (
     Entry("grpcio threads", "grpcio_threads", peer=True),
     Entry("grpcio aio", "grpcio_aio", peer=True),
 )
+# A Pyro5 proxy belongs to one thread; an RPyC line serves its callers one at a time. zerorpc and grpcio share one line.
 OWN_LINE_EACH = {"RPyC", "Pyro5"}
 
 

@@ -204,11 +204,12 @@ def idle(contestant: Any, plan: Plan) -> Figures:
     with lines(contestant, plan, min(100, plan["connections"])):
         pass  # what is made once is made now
     before = private_bytes(plan["server_pid"])
-    with lines(contestant, plan, plan["connections"]) as opened:
-        contestant.gather([lambda: opened[-1].call(value_of(plan))])
-        if open_files(plan["server_pid"]) < len(opened):
-            raise AssertionError("the server has dropped some of the lines")
-        return {"bytes": (private_bytes(plan["server_pid"]) - before) / len(opened)}
+    # Not closed: the processes of this round end with it.
+    opened = [contestant.connect(plan) for _ in range(plan["connections"])]
+    contestant.gather([lambda: opened[-1].call(value_of(plan))])
+    if open_files(plan["server_pid"]) < len(opened):
+        raise AssertionError("the server has dropped some of the lines")
+    return {"bytes": (private_bytes(plan["server_pid"]) - before) / len(opened)}
 
 
 def open_files(pid: int) -> int:

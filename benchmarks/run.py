@@ -18,7 +18,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,8 @@ def measure(cases: Sequence[Case], rounds: int, seconds: float, with_peers: bool
     if with_peers and any(entry.peer for case in cases for entry in case.entries):
         python, trouble = environment.peers()
     with tempfile.TemporaryDirectory() as directory:
-        more = {"certificates": environment.certificates(Path(directory))}
+        secured = any(case.plan_of(entry).get("tls") for case in cases for entry in case.entries)
+        more = {"certificates": environment.certificates(Path(directory)) if secured else {}}
         for case in cases:
             racing = [entry for entry in case.entries if not (entry.peer and trouble)]
             teams = [Team(case, entry, python if entry.peer else sys.executable, more) for entry in racing]
@@ -64,28 +65,25 @@ def main() -> None:
     if options.list:
         print("\n".join(f"{name:16} {case.title}" for name, case in CASES.items()))
         return
-    printed: list[str] = []
-
-    def tell(text: str) -> None:
-        printed.append(text)
-        print(text, flush=True)
-
     found: dict[str, Found] = {}
     cases = [CASES[name] for name in options.case]
     for name, each in measure(cases, options.rounds, options.seconds, not options.without_peers):
         found[name] = each
-        tell(f"{case_table(name, each.entries)}\n\n{weather_line(each.elsewhere)}\n")
-    results = {name: each.entries for name, each in found.items()}
-    about = environment.about({name: value for each in found.values() for name, value in each.versions.items()})
-    tell("### Targets\n\n" + targets_table(results) + "\n")
-    lengths = f"{options.rounds} rounds of {options.seconds:g} s"
-    tell(f"{lengths}. " + ", ".join(f"{name} {value}" for name, value in about.items()))
+        print(part_of(name, each), flush=True)
+    versions = {name: value for each in found.values() for name, value in each.versions.items()}
+    about = {**environment.about(versions), "rounds": f"{options.rounds} of {options.seconds:g} s"}
+    head = ", ".join(f"{name} {value}" for name, value in about.items()) + "\n"
+    targets = "### Targets\n\n" + targets_table({name: each.entries for name, each in found.items()}) + "\n"
+    print(targets, head, sep="\n")
     if options.json:
-        elsewhere = {name: each.elsewhere for name, each in found.items()}
-        written = {"about": {**about, "lengths": lengths}, "elsewhere": elsewhere, "cases": results}
+        written = {"about": about, "cases": {name: asdict(each) for name, each in found.items()}}
         options.json.write_text(json.dumps(written, indent=2))
     if options.markdown:
-        options.markdown.write_text("\n".join(printed) + "\n")
+        options.markdown.write_text("\n".join([head, targets, *(part_of(name, each) for name, each in found.items())]))
+
+
+def part_of(name: str, found: Found) -> str:
+    return f"{case_table(name, found.entries)}\n\n{weather_line(found.elsewhere)}\n"
 
 
 def parsed() -> argparse.Namespace:
