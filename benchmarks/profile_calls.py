@@ -147,9 +147,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         certificates = environment.certificates(Path(directory))
         for name in options.case:
-            entry = next((e for e in CASES[name].entries if e.name == options.entry), None) if name in CASES else None
+            served = [entry for entry in CASES[name].entries if entry.served] if name in CASES else []
+            entry = next((entry for entry in served if entry.name == options.entry), None)
             if entry is None:
-                parser.error(f"there is no {options.entry!r} in a case {name!r}")
+                parser.error(f"there is no server of {options.entry!r} in a case {name!r}")
             printed.append(profile(name, entry, options.seconds, certificates))
             print(printed[-1] + "\n", flush=True)
     if options.markdown:

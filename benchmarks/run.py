@@ -47,7 +47,8 @@ def measure(cases: Sequence[Case], rounds: int, seconds: float, with_peers: bool
         python, trouble = environment.peers()
     with tempfile.TemporaryDirectory() as directory:
         secured = any(case.plan_of(entry).get("tls") for case in cases for entry in case.entries)
-        more = {"certificates": environment.certificates(Path(directory)) if secured else {}}
+        certificates = environment.certificates(Path(directory)) if secured else {}
+        more = {"scratch": directory, "certificates": certificates}
         for case in cases:
             racing = [entry for entry in case.entries if not (entry.peer and trouble)]
             teams = [Team(case, entry, python if entry.peer else sys.executable, more) for entry in racing]
