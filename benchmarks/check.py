@@ -1,6 +1,7 @@
 """Is it still as fast as it was meant to be? The short cases, in under a minute.
 
-    python benchmarks/check.py                 exit status 1 if a ratio misses its bound by more than the margin
+    python benchmarks/check.py                 exit status 1 if a ratio misses its bound by more than the margin;
+                                               2 if one does, but the machine was too busy to tell
     python benchmarks/check.py --margin 0.1    another margin, a share of the bound
 
 The bounds are those of targets.py. Not part of the tests: a machine that does something else meanwhile fails it.
@@ -18,6 +19,7 @@ from tables import Results, rounds_of, targets_table, weather_line
 from targets import TARGETS
 
 MARGIN = 0.15  # what rounds this short differ by on a quiet machine, and a little more
+BUSY = 0.25  # of the cores, for others. At 0.8 the ratios of one run were from a seventh to three times those in calm
 ROUNDS, SECONDS = 3, 0.3
 FEW_LINES = 1000  # instead of ten thousand that say nothing: opening them takes most of a minute
 
@@ -51,7 +53,8 @@ def main() -> None:
     found = dict(measure(short_cases(), ROUNDS, SECONDS, not options.without_peers))
     results = {name: each.entries for name, each in found.items()}
     print(targets_table(results, options.margin))
-    print("\n" + weather_line(max(each.elsewhere for each in found.values())))
+    elsewhere = max(each.elsewhere for each in found.values())
+    print("\n" + weather_line(elsewhere))
     failed = [
         f"{entry} failed at {case}: {found['failure']}"
         for case, entries in results.items()
@@ -59,10 +62,13 @@ def main() -> None:
         if found["failure"]
     ]
     print("\n".join(failed))
-    if below := missed(results, options.margin):
-        sys.exit(f"below the bound by more than {options.margin:.0%}: {'; '.join(below)}")
-    if failed:
-        sys.exit(1)
+    below = missed(results, options.margin)
+    if below:
+        print(f"below the bound by more than {options.margin:.0%}: {'; '.join(below)}")
+    if below and elsewhere > BUSY:
+        print(f"but the machine was too busy to tell: {elsewhere:.0%} of its cores did something else")
+        sys.exit(2)
+    sys.exit(1 if below or failed else 0)
 
 
 if __name__ == "__main__":
