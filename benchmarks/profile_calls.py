@@ -25,7 +25,7 @@ from threading import Thread
 import environment
 from cases import CASES, TCP, Entry
 from processes import Team
-from tables import number, table
+from tables import number, table, weather_line
 
 Looks = Counter[tuple[str, str]]
 SAMPLES = 250  # a second; more, and py-spy itself takes a core that the two need
@@ -151,7 +151,9 @@ def main() -> None:
             entry = next((entry for entry in served if entry.name == options.entry), None)
             if entry is None:
                 parser.error(f"there is no server of {options.entry!r} in a case {name!r}")
-            printed.append(profile(name, entry, options.seconds, certificates))
+            with environment.Weather() as weather:
+                tables = profile(name, entry, options.seconds, certificates)
+            printed.append(f"{tables}\n\n{weather_line(weather.elsewhere)}")
             print(printed[-1] + "\n", flush=True)
     if options.markdown:
         options.markdown.write_text("\n\n".join(printed) + os.linesep)
