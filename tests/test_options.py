@@ -42,6 +42,7 @@ DEFAULTS = {
     "max_handshakes": 1000,
     "handshake_timeout": 5.0,
     "reuse_port": False,
+    "blocking_threshold": 0.25,
     "expose_tracebacks": False,
     "id": None,
     "restart": "permanent",
