@@ -53,7 +53,7 @@ DEFAULTS = {
 OTHER = {"daemon": {"shutdown": None}}  # so many seconds as its stop_timeout asks for
 
 COUNTS = ("max_pending", "max_pushes", "max_connections", "max_handshakes")
-FOR_EVER = ("connect_timeout", "keepalive", "dead_after")
+FOR_EVER = ("connect_timeout", "keepalive", "dead_after", "blocking_threshold")
 SECONDS = (*FOR_EVER, "send_timeout", "reconnect", "handshake_timeout")
 FLAGS = ("safe", "heal", "expose_tracebacks", "reuse_port", "forward_callers")
 

@@ -45,6 +45,7 @@ _allocate_lock = get_original("_thread", "allocate_lock")
 
 STUCK_AFTER = 10.0  # seconds after which a block that is not over is written to standard error
 LINGER = 2.0  # seconds without a server after which the thread ends; clients that come and go do not start it anew
+BUSY = 0.05  # share of processor time that tells one who computes, on a crowded machine, from one who is suspended
 MOST_PLACES = 1000  # places that are remembered; what is found beyond them is not named
 END_PATIENCE = 0.2  # seconds that a fork or the program's end waits for a thread to be gone
 
@@ -172,7 +173,7 @@ class Watch:
                 return
             if late < self.threshold:
                 self._look(now)
-            elif spent - spent_before > late / 2:
+            elif spent - spent_before > late * BUSY:
                 # This thread did not get the GIL: the hub's thread has computed in C all the while.
                 self._look_late(now, before)
             else:

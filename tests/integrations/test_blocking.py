@@ -248,9 +248,9 @@ def test_it_works_in_a_patched_process_and_the_program_ends():
 
 
 def test_a_suspended_process_is_no_block():
-    wake = "subprocess.Popen(['sh', '-c', f'sleep 0.2; kill -CONT {os.getpid()}'])"
-    suspend = f"{wake}; os.kill(os.getpid(), signal.SIGSTOP)"
-    assert output_of(suspend, then="gevent.sleep(0.1)") == "end\n"
+    waker = "subprocess.Popen(['sh', '-c', f'while sleep 0.3; do kill -CONT {os.getpid()} || exit; done'])"
+    out = output_of("os.kill(os.getpid(), signal.SIGSTOP)", "gevent.sleep(0.1); waker.kill()", f"waker = {waker}")
+    assert out == "end\n"
 
 
 def test_c_code_that_keeps_the_gil_is_named_afterwards():
