@@ -16,6 +16,7 @@ from erps_gevent import daemon_process, options
 from erps_gevent.acceptor import Acceptor
 from erps_gevent.dialects import DIALECTS
 from erps_gevent.errors import ConfigError
+from erps_gevent.integrations import blocking
 from erps_gevent.lines import Lines
 from erps_gevent.live_servers import LiveServer, broadcast, servers_of
 from erps_gevent.otp import behaviour, bridge, universe
@@ -84,6 +85,8 @@ class Daemon(Acceptor):
         self._callers = universe.link() if forward else ()
         super().__init__(listener, transport, own["reuse_port"], spawn, backlog)
         self._lines = Lines(self.transport, self.options, self.places, self._start_server)
+        threshold = own["blocking_threshold"]
+        self._watch = None if threshold is None else blocking.Watch(threshold, self._lines.live)
 
     # What becomes of a client.
 
@@ -100,6 +103,8 @@ class Daemon(Acceptor):
         self._lines.later(function, *args)
 
     def _start_server(self, connection: ServerConnection) -> Process:
+        if self._watch is not None:
+            self._watch.begin(get_hub())
         args, kwargs = self._init
         supervisor = self.options["server_supervisor"]
         if supervisor is None:
@@ -215,6 +220,8 @@ class Daemon(Acceptor):
         self.close()
         self._lines.drain(timeout)
         self._lines.end()
+        if self._watch is not None:
+            self._watch.end(wait=False)
         watcher, self._watcher_task = self._watcher_task, None
         if watcher is not None:
             watcher.kill(block=False)

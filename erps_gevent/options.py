@@ -110,6 +110,7 @@ DAEMON = {
     "max_handshakes": Option(1000, count(1)),
     "handshake_timeout": Option(5.0, number(0.001)),
     "reuse_port": Option(False, flag),
+    "blocking_threshold": Option(0.25, number(0.001, none=True)),
 }
 
 

@@ -32,8 +32,9 @@ LAYERS = (
     {"demo"},
     {"cli"},
 )
-# Arrows upwards that are meant: hub="thread" is a leaf, which the client opens when it is asked for.
-DOORS = {("lifeline", "integrations.threads")}
+# Arrows upwards that are meant, to leaves: hub="thread", which the client opens when it is asked for, and the watch
+# that a daemon has over its handlers.
+DOORS = {("lifeline", "integrations.threads"), ("daemon", "integrations.blocking")}
 ROOT = "__init__"  # the package root: it imports the faces, and nobody inside imports it
 
 PURE = {"gevent", "greenlet", "socket", "select", "selectors", "ssl", "threading", "time", "logging", "asyncio"}

@@ -42,6 +42,7 @@ DEFAULTS = {
     "max_handshakes": 1000,
     "handshake_timeout": 5.0,
     "reuse_port": False,
+    "blocking_threshold": 0.25,
     "expose_tracebacks": False,
     "id": None,
     "restart": "permanent",
@@ -52,7 +53,7 @@ DEFAULTS = {
 OTHER = {"daemon": {"shutdown": None}}  # so many seconds as its stop_timeout asks for
 
 COUNTS = ("max_pending", "max_pushes", "max_connections", "max_handshakes")
-FOR_EVER = ("connect_timeout", "keepalive", "dead_after")
+FOR_EVER = ("connect_timeout", "keepalive", "dead_after", "blocking_threshold")
 SECONDS = (*FOR_EVER, "send_timeout", "reconnect", "handshake_timeout")
 FLAGS = ("safe", "heal", "expose_tracebacks", "reuse_port", "forward_callers")
 

@@ -11,6 +11,7 @@ import gevent
 import pytest
 from gevent.event import Event
 from gevent.hub import get_hub
+from gevent.monkey import get_original
 from otp.kernel import PATIENCE, Native, Phonebook, Probe, as_process, ended, settle
 
 from erps_gevent.errors import AlreadyStarted, CallExit, ConfigError, ErrorReply, Exit, NoProc, ServerExit, StartError
@@ -464,6 +465,40 @@ def test_run_blocking_may_call_other_processes_through_the_bridge(server):
     other = Probe.start()
     assert server.call(lambda self, _: Reply(self.run_blocking(other.call, "from a thread"))) == "from a thread"
     stop(other)
+
+
+def test_run_blocking_in_a_full_pool_parks_until_there_is_a_thread(server, monkeypatch):
+    monkeypatch.setattr(get_hub().threadpool, "maxsize", 1)
+    others = [Probe.start() for _ in range(3)]
+    calls = [gevent.spawn(one.call, lambda self, _: Reply(self.run_blocking(get_ident))) for one in others]
+    assert all(thread != get_ident() for thread in (call.get(timeout=10) for call in calls))
+    for one in others:
+        stop(one)
+
+
+def test_a_timeout_of_gevent_ends_the_wait_for_run_blocking_and_not_its_thread(server):
+    gate, done = get_original("_thread", "allocate_lock")(), []
+    gate.acquire()
+
+    def blocking():
+        gate.acquire()
+        done.append(True)
+
+    def handler(self, _from):
+        with pytest.raises(gevent.Timeout), gevent.Timeout(0.01):
+            self.run_blocking(blocking)
+        gate.release()
+        return Reply(self.run_blocking(len, "after"))
+
+    assert server.call(handler) == 5
+    with gevent.Timeout(10):
+        while not done:
+            gevent.sleep(0.001)
+
+
+def test_run_blocking_may_be_what_defer_runs(server):
+    handler = lambda self, from_: self.defer(from_, self.run_blocking, get_ident)  # noqa: E731
+    assert server.call(handler) != get_ident()
 
 
 def test_a_process_lives_in_the_hub_of_the_thread_that_started_it(server):
