@@ -1,4 +1,4 @@
-"""Real hosts: gunicorn, Flask, Django, Celery, pytest-xdist. Without them the modules here are skipped, with the reason."""
+"""Real hosts: gunicorn, Flask, Django, Celery, pytest-xdist. Where one is missing the modules here are skipped."""
 
 from __future__ import annotations
 
