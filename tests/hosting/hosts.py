@@ -83,17 +83,21 @@ class Host:
         """Send it to the host itself, not to what it has started."""
         self.process.send_signal(signum)
 
-    def stop(self, signum: int = signal.SIGTERM, within: float = END_LIMIT) -> int:
-        """Send `signum`, and wait until it and all it has started are gone: the log is complete. Its exit status.
+    def end(self, within: float = END_LIMIT) -> int:
+        """Wait until it and all it has started are gone: the log is complete. Its exit status.
 
         raises: subprocess.TimeoutExpired  it is not gone in time.
                 AssertionError  it is, but has left others behind.
         """
-        self.send(signum)
         status = self.process.wait(within)
         self._reader.join(within)
         assert not self._reader.is_alive(), f"{self.process.args} has ended and left processes behind"
         return status
+
+    def stop(self, signum: int = signal.SIGTERM, within: float = END_LIMIT) -> int:
+        """Send `signum`, and `end`."""
+        self.send(signum)
+        return self.end(within)
 
     def kill(self) -> None:
         """End whatever is left of the group; idempotent."""
