@@ -1,4 +1,4 @@
-"""One global client in programs that serve no HTTP: threads, asyncio, processes, Celery; and tests under pytest-xdist."""
+"""One global client in programs that serve no HTTP: asyncio, processes, Celery; and tests under pytest-xdist."""
 
 from __future__ import annotations
 
