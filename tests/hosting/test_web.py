@@ -20,9 +20,12 @@ WAYS = {
     "preloaded": (["--preload"], "{}:app"),
     # The client has a line in the master, before it forks.
     "used": (["--preload"], "used_{}:app"),
+    # As gunicorn.conf.py says in a comment: the master is patched before it imports the application.
+    "patched": (["--preload", "--config", "patched.conf.py"], "used_{}:app"),
 }
-MATRIX = [("flask_app", worker, way) for worker in WORKERS for way in WAYS]
+MATRIX = [("flask_app", worker, way) for worker in WORKERS for way in ("own", "preloaded", "used")]
 MATRIX += [("django_app", worker, way) for worker in WORKERS for way in ("own", "used")]
+MATRIX += [("flask_app", "gevent", "patched")]
 
 # What `manage.py runserver` and many a small program does: a native thread for each request.
 THREADED = """

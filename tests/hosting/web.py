@@ -52,7 +52,7 @@ def commands() -> list[list[str]]:
 
 
 def copy_example(place: Path) -> Path:
-    """A copy with certificates, and with a module used_X for each application X."""
+    """A copy with certificates, a module used_X for each application X, and a configuration that patches."""
     copy = place / "web"
     shutil.copytree(EXAMPLE, copy, ignore=shutil.ignore_patterns("__pycache__", "certs"))
     (words,) = (words for words in commands() if words[0] == "erps")
@@ -60,6 +60,9 @@ def copy_example(place: Path) -> Path:
     assert made.returncode == 0, made.stderr
     for module in ("flask_app", "django_app"):
         (copy / f"used_{module}.py").write_text(USED_AT_IMPORT.format(module=module), encoding="utf-8")
+    config = (copy / "gunicorn.conf.py").read_text(encoding="utf-8")
+    patched = config.replace("# from gevent", "from gevent").replace("# monkey.patch_all", "monkey.patch_all")
+    (copy / "patched.conf.py").write_text(patched, encoding="utf-8")
     return copy
 
 
