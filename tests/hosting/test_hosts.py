@@ -32,7 +32,7 @@ def test_what_a_host_never_says_is_an_error_as_soon_as_it_has_ended(start):
 
 def test_what_a_host_has_started_is_killed_with_it(start):
     host = start(Host, "-c", PARENT)
-    child = next(int(pid) for pid in host.wait_for(r"parent of (\d+)") if pid != "0")
+    (child,) = map(int, host.wait_for(r"parent of ([1-9]\d*)"))
     os.kill(child, 0)
     host.kill()
     host.kill()
