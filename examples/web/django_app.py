@@ -28,5 +28,9 @@ def visit(request, page):
 
 urlpatterns = [path("<page>", visit)]
 
-settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["localhost", "127.0.0.1"])
+settings.configure(
+    ROOT_URLCONF=__name__,
+    ALLOWED_HOSTS=["localhost", "127.0.0.1"],
+    SECRET_KEY=os.environ.get("SECRET_KEY", "for development only"),
+)
 app = get_wsgi_application()

@@ -23,9 +23,8 @@ WAYS = {
     # As gunicorn.conf.py says in a comment: the master is patched before it imports the application.
     "patched": (["--preload", "--config", "patched.conf.py"], "used_{}:app"),
 }
-MATRIX = [("flask_app", worker, way) for worker in WORKERS for way in ("own", "preloaded", "used")]
-MATRIX += [("django_app", worker, way) for worker in WORKERS for way in ("own", "used")]
-MATRIX += [("flask_app", "gevent", "patched")]
+MATRIX = [(app, worker, way) for app in ("flask_app", "django_app") for worker in WORKERS for way in ("own", "used")]
+MATRIX += [("flask_app", "gevent", "preloaded"), ("flask_app", "gevent", "patched")]
 
 # What `manage.py runserver` and many a small program does: a native thread for each request.
 THREADED = """
