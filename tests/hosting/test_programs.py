@@ -14,9 +14,6 @@ from web import VisitsServer, copy_example
 PROGRAMS = Path(__file__).parent / "programs"
 QUICK = 10.0  # seconds for a program that has made its calls to end; the calls take about 0.1
 
-# A process that has a thread and forks is warned of since Python 3.12, and the hub thread is one.
-FORK_WARNING = ["-W", "ignore:.*fork:DeprecationWarning"]
-
 XDIST_TESTS = """
 import os
 import pytest
@@ -52,10 +49,12 @@ def visits(start, place):
 
 @pytest.fixture
 def run(start, place, visits):
-    """Run a program to its end, which has to come without an error; what it printed, in words."""
+    """Run a program to its end, which has to come without an error or a ResourceWarning; what it printed, in words."""
 
     def run_it(program, *arguments, **environ):
-        host = start(Host, *FORK_WARNING, program, *arguments, cwd=place, VISITS=visits.url, **environ)
+        host = start(
+            Host, "-W", "default::ResourceWarning", program, *arguments, cwd=place, VISITS=visits.url, **environ
+        )
         assert host.end(QUICK) == 0, host.log
         assert len(host.log.splitlines()) == 1, host.log
         return host.log.split()
