@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from typing import Any
 
@@ -14,6 +13,7 @@ from erps_gevent.transport.sockets import (
     Deadline,
     PlainSocket,
     SocketFile,
+    abandon,
     dial,
     listen,
     other_end,
@@ -102,9 +102,7 @@ class Stream:
 
     def abandon(self) -> None:
         """Close this process's copy of the descriptor and nothing else: for a forked child, whose parent lives on."""
-        fileno = self._sock.detach()
-        if fileno >= 0:
-            os.close(fileno)
+        abandon(self._sock)
 
     def wait_readable(self, timeout: float | None) -> bool:
         """Park until there is something to receive; False if `timeout` seconds passed first."""
