@@ -17,7 +17,8 @@ from gevent.server import StreamServer
 from erps_gevent.errors import ConfigError, StartError
 from erps_gevent.integrations import forks
 from erps_gevent.transport.address import parse_address
-from erps_gevent.transport.sockets import SocketFile, hold
+from erps_gevent.transport.held import hold
+from erps_gevent.transport.sockets import SocketFile
 from erps_gevent.transport.tcp import check_transport
 
 logger = logging.getLogger("erps_gevent")
@@ -107,9 +108,10 @@ class Acceptor(StreamServer):
 
     def let_go(self) -> None:
         """In a forked child: as after close(), but the parent accepts on. The socket's file is its too."""
-        forks.bury(self.__dict__.pop("socket", None), self._watcher, self._timer, self._stop_event)
+        forks.bury(dict(self.__dict__))
+        self.__dict__.pop("socket", None)
         if forks.is_lost(self._hub):
-            self._watcher = self._timer = None
+            self.__dict__.update(_watcher=None, _timer=None)
         self._socket_file = None
         # Another one: a greenlet that is in serve_forever() is the parent's, and is not to return.
         self._stop_event = Event()

@@ -27,7 +27,7 @@ from erps_gevent.otp.process import Process
 from erps_gevent.otp.words import KILLED, SHUTDOWN
 from erps_gevent.server import RETRY_AFTER, farewell_of, regret_of
 from erps_gevent.server_connection import DISCONNECTED, ServerConnection
-from erps_gevent.transport.sockets import hold
+from erps_gevent.transport.held import hold
 from erps_gevent.transport.tcp import Stream, Transport
 from erps_gevent.transport.tls_stream import PlaintextPeer
 from erps_gevent.wire.packet import Stamp
@@ -283,7 +283,8 @@ class Lines:
             greenlet.kill(block=False)
         if self._places is not None:
             for process in self.live:
-                self._places.discard(process.greenlet)
+                runner: Any = process.greenlet
+                self._places.discard(runner)
         self.live.clear()
 
     def _left(self, supervised: bool) -> list[Process]:

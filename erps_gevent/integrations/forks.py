@@ -27,7 +27,7 @@ from gevent._hub_local import get_hub_if_exists  # get_hub() would make one in e
 from gevent.hub import Hub, reinit
 
 from erps_gevent.otp import bridge
-from erps_gevent.transport import memory, sockets
+from erps_gevent.transport import held, memory
 
 
 class Holder(Protocol):
@@ -95,7 +95,7 @@ def after_fork() -> None:
         bridge.after_fork()
     finally:
         # Whatever happens: no byte of the parent's.
-        bury(*sockets.abandon_all(None if hub is None else hub.loop))
+        bury(*held.abandon_all(None if hub is None else hub.loop))
 
 
 if hasattr(os, "register_at_fork"):

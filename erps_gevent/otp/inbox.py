@@ -113,7 +113,7 @@ class Inbox:
         """
         self.mailbox.clear()
         if self.parked is not None:
-            self.parked.clear()  # type: ignore[attr-defined]
+            self.parked.clear()
 
     def close(self) -> None:
         """Drop what is queued; the process is dead."""

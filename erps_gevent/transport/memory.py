@@ -21,7 +21,8 @@ from gevent.monkey import get_original
 
 from erps_gevent.errors import ConfigError, Disconnected, StartError
 from erps_gevent.transport.address import Address, Peer, Where, parse_address
-from erps_gevent.transport.sockets import DEAD_AFTER, PlainSocket, hold, plain
+from erps_gevent.transport.held import hold
+from erps_gevent.transport.sockets import DEAD_AFTER, PlainSocket, plain
 from erps_gevent.transport.tcp import Stream, Transport
 
 FIRST_PORT = 49152  # for port 0: where the ports begin that nobody is assigned (RFC 6335, 6)

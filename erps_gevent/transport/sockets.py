@@ -12,11 +12,9 @@ import socket
 import stat
 import struct
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias
-from weakref import WeakSet
 
 import gevent
 from gevent import socket as green
@@ -27,6 +25,7 @@ from gevent.timeout import with_timeout
 
 from erps_gevent.errors import ConfigError, Disconnected, StartError
 from erps_gevent.transport.address import Address, Where, parse_address, peer_address
+from erps_gevent.transport.held import hold, waits
 from erps_gevent.transport.reasons import why
 
 if TYPE_CHECKING:
@@ -46,10 +45,6 @@ EXPIRED = object()
 
 # (family, type, protocol, socket address)
 Target = tuple[int, int, int, Any]
-
-# What a forked child has to let go of.
-_held: WeakSet[Any] = WeakSet()
-_waits: set[Any] = set()
 
 
 class Deadline:
@@ -88,51 +83,12 @@ def wait(sock: PlainSocket, writable: bool, seconds: float | None) -> bool:
     """Park until the socket is readable (or writable); False means that `seconds` passed first."""
     hub = get_hub()
     watcher = hub.loop.io(sock.fileno(), 2 if writable else 1)
-    _waits.add(watcher)
+    waits.add(watcher)
     try:
         return within(seconds, hub.wait, watcher) is not EXPIRED
     finally:
-        _waits.discard(watcher)
+        waits.discard(watcher)
         watcher.close()
-
-
-def hold(sock: Any) -> Any:
-    """Note `sock`, plain or gevent's, as one that a forked child has to let go of; returns it."""
-    _held.add(sock)
-    return sock
-
-
-def abandon(sock: Any) -> None:
-    """Close this process's copy of the descriptor and nothing else: for a forked child, whose parent lives on."""
-    # Around gevent's socket, whose close() waits for its hub.
-    inner = getattr(sock, "_sock", sock)
-    with suppress(OSError):
-        fileno = inner.detach()
-        if fileno >= 0:
-            os.close(fileno)
-
-
-def abandon_all(loop: Any) -> list[Any]:
-    """In a forked child: abandon every socket that is held. Returns what is never to be taken apart.
-
-    loop: the one that goes on in the child, after its reinit; None if there is none. A watcher of another loop is not
-          touched: in libuv that would stop the parent's.
-    """
-    for watcher in list(_waits):
-        if watcher.loop is loop:
-            # Now: later it would stop whoever has got the number of its descriptor.
-            watcher.stop()
-            watcher.close()
-    buried = [*_waits]
-    for sock in list(_held):
-        for watcher in (getattr(sock, "_read_event", None), getattr(sock, "_write_event", None)):
-            if watcher is not None and watcher.loop is loop:
-                watcher.close()
-            buried.append(watcher)
-        abandon(sock)
-    _waits.clear()
-    _held.clear()
-    return buried
 
 
 def plain(sock: Any) -> PlainSocket:

@@ -7,13 +7,13 @@ from typing import Any
 
 from erps_gevent.errors import ConfigError, Disconnected
 from erps_gevent.transport.address import Address, Peer
+from erps_gevent.transport.held import abandon
 from erps_gevent.transport.reasons import lost
 from erps_gevent.transport.sockets import (
     DEAD_AFTER,
     Deadline,
     PlainSocket,
     SocketFile,
-    abandon,
     dial,
     listen,
     other_end,
