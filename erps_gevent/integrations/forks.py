@@ -95,7 +95,7 @@ def after_fork() -> None:
         bridge.after_fork()
     finally:
         # Whatever happens: no byte of the parent's.
-        bury(*held.abandon_all(None if hub is None else hub.loop))
+        bury(*held.abandon_all(hub))
 
 
 if hasattr(os, "register_at_fork"):

@@ -7,8 +7,10 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
+from gevent.hub import Hub
+
 _held: WeakSet[Any] = WeakSet()
-waits: set[Any] = set()  # the watchers with which somebody waits for one of them, but for those of lines
+waits: dict[Any, Hub] = {}  # the watchers with which greenlets wait for one of them, but for those of lines
 
 
 def hold(sock: Any) -> Any:
@@ -27,24 +29,24 @@ def abandon(sock: Any) -> None:
             os.close(fileno)
 
 
-def abandon_all(loop: Any) -> list[Any]:
+def abandon_all(hub: Hub | None) -> list[Any]:
     """In a forked child: abandon every socket that is held. Returns what is never to be taken apart.
 
-    loop: the one that goes on in the child, after its reinit; None if there is none. A watcher of another loop is not
-          touched: in libuv that would stop the parent's.
+    hub: the one that goes on in the child, after its reinit; None if there is none. A watcher of another hub is not
+         touched: in libuv that would stop the parent's.
     """
-    for watcher in list(waits):
-        if watcher.loop is loop:
+    watchers = list(waits.items())
+    for sock in list(_held):
+        # gevent's sockets have theirs.
+        own = (getattr(sock, "_read_event", None), getattr(sock, "_write_event", None))
+        watchers += [(watcher, sock.hub) for watcher in own if watcher is not None]
+    for watcher, its in watchers:
+        if its is hub:
             # Now: later it would stop whoever has got the number of its descriptor.
             watcher.stop()
             watcher.close()
-    buried = [*waits]
     for sock in list(_held):
-        for watcher in (getattr(sock, "_read_event", None), getattr(sock, "_write_event", None)):
-            if watcher is not None and watcher.loop is loop:
-                watcher.close()
-            buried.append(watcher)
         abandon(sock)
     waits.clear()
     _held.clear()
-    return buried
+    return watchers

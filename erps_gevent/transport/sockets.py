@@ -83,11 +83,11 @@ def wait(sock: PlainSocket, writable: bool, seconds: float | None) -> bool:
     """Park until the socket is readable (or writable); False means that `seconds` passed first."""
     hub = get_hub()
     watcher = hub.loop.io(sock.fileno(), 2 if writable else 1)
-    waits.add(watcher)
+    waits[watcher] = hub
     try:
         return within(seconds, hub.wait, watcher) is not EXPIRED
     finally:
-        waits.discard(watcher)
+        waits.pop(watcher, None)
         watcher.close()
 
 
