@@ -32,8 +32,13 @@ LAYERS = (
     {"demo"},
     {"cli"},
 )
-# Arrows upwards that are meant: hub="thread" is a leaf, which the client opens when it is asked for.
-DOORS = {("lifeline", "integrations.threads")}
+# Arrows upwards that are meant: hub="thread" is a leaf, which the client opens when it is asked for; whoever holds a
+# line, or makes some, has itself called in a forked child.
+DOORS = {
+    ("lifeline", "integrations.threads"),
+    *((module, "integrations.forks") for module in ("connection", "client_connection", "server_connection", "healing")),
+    *((module, "integrations.forks") for module in ("lifeline", "lines", "acceptor", "daemon")),
+}
 ROOT = "__init__"  # the package root: it imports the faces, and nobody inside imports it
 
 PURE = {"gevent", "greenlet", "socket", "select", "selectors", "ssl", "threading", "time", "logging", "asyncio"}
