@@ -25,6 +25,7 @@ from weakref import WeakSet
 
 from gevent._hub_local import get_hub_if_exists  # get_hub() would make one in every child
 from gevent.hub import Hub, reinit
+from gevent.monkey import get_original
 
 from erps_gevent.otp import bridge
 from erps_gevent.transport import held, memory
@@ -42,7 +43,9 @@ FORKED_TEXT = "this process was forked, and the line is the parent's; the reques
 _holders: WeakSet[Holder] = WeakSet()
 _functions: list[Callable[[], object]] = []
 _graves: list[Any] = []
-_pid = os.getpid()
+_pid = _settled = os.getpid()
+# For who comes back to it meanwhile, by a finalizer, it is open.
+_noticing = get_original("_thread", "RLock")()
 
 
 def watch(holder: Holder) -> None:
@@ -73,13 +76,15 @@ def check() -> None:
 
     A system call, and so about 0.1 µs: for whatever begins to use a client.
     """
-    if os.getpid() != _pid:
-        after_fork()
+    if os.getpid() != _settled:
+        # Several threads of a child that nobody told may come here at once: all wait until one has let go.
+        with _noticing:
+            after_fork()
 
 
 def after_fork() -> None:
     """Let go of everything that is the parent's. Python calls it in the child; a second time does nothing."""
-    global _pid
+    global _pid, _settled
     if _pid == os.getpid():
         return
     _pid = os.getpid()
@@ -96,6 +101,7 @@ def after_fork() -> None:
     finally:
         # Whatever happens: no byte of the parent's.
         bury(*held.abandon_all(hub))
+        _settled = _pid
 
 
 if hasattr(os, "register_at_fork"):

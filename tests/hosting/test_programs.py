@@ -90,6 +90,11 @@ def test_each_process_of_a_pool_has_a_line_of_its_own(run, visits, method):
     check_lines(visits, 1 + len(pids))
 
 
+def test_a_child_of_which_python_was_not_told_has_a_line_of_its_own_whichever_thread_comes_first(run, visits):
+    assert run("unhooked.py") == ["0"]
+    check_lines(visits, 2)
+
+
 def test_each_process_of_celerys_prefork_has_a_line_of_its_own(start, run, place, visits, tmp_path):
     queue = {"QUEUE": str(tmp_path / "queue")}
     options = ["--pool", "prefork", "--concurrency", "2", "--loglevel", "INFO"]
