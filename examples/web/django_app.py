@@ -20,7 +20,7 @@ visits = erps.Client(
 
 def visit(request, page):
     try:
-        count = visits.call(("visit", page, os.getpid()), timeout=2.0)
+        count = visits.call(("visit", page, os.getpid()), timeout=5.0)
     except erps.CallExit as error:
         return JsonResponse({"error": str(error)}, status=503)
     return JsonResponse({"page": page, "visits": count, "worker": os.getpid()})

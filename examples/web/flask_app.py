@@ -20,7 +20,7 @@ app = Flask(__name__)
 
 @app.get("/<page>")
 def visit(page):
-    count = visits.call(("visit", page, os.getpid()), timeout=2.0)
+    count = visits.call(("visit", page, os.getpid()), timeout=5.0)
     return {"page": page, "visits": count, "worker": os.getpid()}
 
 

@@ -9,7 +9,7 @@ import pytest
 from hosts import Gunicorn, Host, get
 from web import Visitor, VisitsServer, commands, copy_example
 
-QUICK = 6.0  # seconds for all of gunicorn to end; it waits 30 for a worker, and kills it then
+QUICK = 10.0  # seconds for all of gunicorn to end; it waits 30 for a worker, and kills it then
 WORKERS = {
     "sync": [],
     "gthread": ["--worker-class", "gthread", "--threads", "8"],
