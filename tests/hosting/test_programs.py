@@ -64,6 +64,7 @@ def run(start, place, visits):
 
 def check_lines(server, count):
     """So many lines, each of one process alone."""
+    server.wait_for("is of worker", count)
     lines = server.lines()
     assert len({line for line, _ in lines}) == len({worker for _, worker in lines}) == len(lines) == count, lines
 

@@ -58,6 +58,8 @@ def arguments(app, worker, way):
 
 def check_lines(server, workers):
     """One line for each worker, and each line is of one process alone."""
+    for worker in workers:
+        server.wait_for(rf"is of worker {worker}\n")
     lines = server.lines()
     assert len({line for line, _ in lines}) == len(lines), lines
     assert sorted(worker for _, worker in lines if worker in workers) == sorted(workers), lines
