@@ -9,11 +9,15 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from gevent.event import Event
+from gevent.hub import Hub, get_hub
 from gevent.pool import Pool
 from gevent.server import StreamServer
 
 from erps_gevent.errors import ConfigError, StartError
+from erps_gevent.integrations import forks
 from erps_gevent.transport.address import parse_address
+from erps_gevent.transport.held import hold
 from erps_gevent.transport.sockets import SocketFile
 from erps_gevent.transport.tcp import check_transport
 
@@ -27,6 +31,7 @@ class Acceptor(StreamServer):
     """
 
     def __init__(self, listener: Any, transport: Any, reuse_port: bool, spawn: Any, backlog: int | None) -> None:
+        self._hub: Hub = get_hub()
         self.transport = transport
         self.reuse_port = reuse_port
         self.accept_errors = 0
@@ -89,12 +94,28 @@ class Acceptor(StreamServer):
         listener, self._socket_file = self.transport.listen(address, backlog, self.reuse_port)
         return listener
 
+    def start_accepting(self) -> None:
+        # Held from now on: until then it is for a child to accept on, if that is forked to do so.
+        hold(self.socket)
+        super().start_accepting()
+
     def close(self) -> None:
         """Stop accepting and close the listening socket; the file of a unix socket that was made here goes with it."""
         super().close()
         if self._socket_file is not None:
             self._socket_file.remove()
             self._socket_file = None
+
+    def let_go(self) -> None:
+        """In a forked child: as after close(), but the parent accepts on. The socket's file is its too."""
+        forks.bury(dict(self.__dict__))
+        self.__dict__.pop("socket", None)
+        if forks.is_lost(self._hub):
+            self.__dict__.update(_watcher=None, _timer=None)
+        self._socket_file = None
+        # Another one: a greenlet that is in serve_forever() is the parent's, and is not to return.
+        self._stop_event = Event()
+        super().close()
 
     def full(self) -> bool:
         """Never: a client that cannot be served is told so."""

@@ -10,6 +10,7 @@ can close itself:
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -161,7 +162,8 @@ class Client(GenServer):
 
     def __del__(self) -> None:
         lifeline: Lifeline | None = getattr(self, "_lifeline", None)
-        if lifeline is None or not lifeline.is_open():
+        # A program that ends may leave its clients open; only one that is forgotten before was left by mistake.
+        if lifeline is None or not lifeline.is_open() or sys.is_finalizing():
             return
         lifeline.closed = True
         # A hub that was destroyed has taken the greenlets along.

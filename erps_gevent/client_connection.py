@@ -17,6 +17,8 @@ from gevent.hub import Waiter
 
 from erps_gevent.connection import Connection
 from erps_gevent.errors import CallTimeout, Disconnected, ErpsError, Overloaded, ServerExit, StartError
+from erps_gevent.integrations import forks
+from erps_gevent.otp.bridge import FORKED
 from erps_gevent.otp.reasons import from_plain
 from erps_gevent.outbox import Entry
 from erps_gevent.transport.tcp import Stream
@@ -189,6 +191,18 @@ class ClientConnection(Connection[ClientSession]):
             self.part(self.session.bye())
         else:
             self.drop()
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        self._stop_clock()
+        self.polite = False
+        pending, self.pending = self.pending, {}
+        for waiter, _, request in pending.values():
+            # Sent, whatever this copy has queued: the parent sends it.
+            error = Disconnected(forks.FORKED_TEXT, reason=FORKED, request=request, sent=True)
+            self.hub.loop.run_callback(waiter.throw, error)
+        # The reader looks again, and ends.
+        self.wake()
 
     def drop(self) -> None:
         self._stop_clock()

@@ -20,6 +20,8 @@ from typing import Any, Generic, TypeVar
 import gevent
 
 from erps_gevent.errors import CallExit, Disconnected
+from erps_gevent.integrations import forks
+from erps_gevent.otp.bridge import FORKED
 from erps_gevent.otp.inbox import Inbox
 from erps_gevent.outbox import Outbox
 from erps_gevent.transport.tcp import Stream
@@ -42,7 +44,7 @@ class Connection(Inbox, Generic[S]):
     readable: there may be something to read without waiting for it.
     """
 
-    __slots__ = ("cause", "doubt", "heard", "outbox", "readable", "session", "stream", "watcher")
+    __slots__ = ("__weakref__", "cause", "doubt", "heard", "outbox", "readable", "session", "stream", "watcher")
 
     def __init__(self, stream: Stream, session: S, send_timeout: float) -> None:
         super().__init__()
@@ -55,6 +57,7 @@ class Connection(Inbox, Generic[S]):
         # The handshake may have read what follows it, so the first look is at the stream.
         self.readable = True
         self.watcher: Any = self.hub.loop.io(stream.fileno(), 1)
+        forks.watch(self)
 
     def _outbox(self, send_timeout: float) -> Outbox:
         """The way out, which dialects differ in."""
@@ -152,6 +155,21 @@ class Connection(Inbox, Generic[S]):
         # libuv: before the descriptor is closed.
         self.watcher.close()
         self.stream.close()
+
+    def after_fork(self) -> None:
+        """In a forked child: the line is the parent's. Close this copy of the descriptor, and say nothing on it."""
+        if forks.is_lost(self.hub):
+            forks.bury(self)
+        else:
+            self._let_go()
+        self.stream.abandon()
+
+    def _let_go(self) -> None:
+        """Have nothing of this hub work on the line any more."""
+        self.cause = self.cause or Disconnected(forks.FORKED_TEXT, reason=FORKED, sent=True)
+        self.outbox.close(self.cause)
+        self.watcher.stop()
+        self.watcher.close()
 
     def _readable(self) -> None:
         self.readable = True

@@ -10,13 +10,13 @@ from time import monotonic
 from typing import Any, ClassVar, TypeVar
 
 import gevent
-from gevent.hub import Hub, get_hub
+from gevent.hub import get_hub
 
 from erps_gevent import daemon_process, options
 from erps_gevent.acceptor import Acceptor
 from erps_gevent.dialects import DIALECTS
 from erps_gevent.errors import ConfigError
-from erps_gevent.integrations import blocking
+from erps_gevent.integrations import blocking, forks
 from erps_gevent.lines import Lines
 from erps_gevent.live_servers import LiveServer, broadcast, servers_of
 from erps_gevent.otp import behaviour, bridge, universe
@@ -77,16 +77,20 @@ class Daemon(Acceptor):
         behaviour.bind(server, args, arguments, ["transport", "backlog", "spawn", *self.OPTIONS, *server.OPTIONS])
         self.server_class = server
         self._init = args, arguments
-        self._hub: Hub = get_hub()
         self._watcher_task: gevent.Greenlet[..., None] | None = None
         self._drain_until: float | None = None
         self.pid: Pid | None = None
         forward = own["forward_callers"] or server.class_options.get("forward_callers")
         self._callers = universe.link() if forward else ()
         super().__init__(listener, transport, own["reuse_port"], spawn, backlog)
-        self._lines = Lines(self.transport, self.options, self.places, self._start_server)
-        threshold = own["blocking_threshold"]
-        self._watch = None if threshold is None else blocking.Watch(threshold, self._lines.live)
+        self._lines = self._new_lines()
+        forks.watch(self)
+
+    def _new_lines(self) -> Lines:
+        lines = Lines(self.transport, self.options, self.places, self._start_server)
+        threshold = self.options["blocking_threshold"]
+        self._watch = None if threshold is None else blocking.Watch(threshold, lines.live)
+        return lines
 
     # What becomes of a client.
 
@@ -178,6 +182,24 @@ class Daemon(Acceptor):
         """Its process has ended: close the listening socket, and end the servers that no supervisor has."""
         self.close()
         self._lines.abandon()
+
+    def after_fork(self) -> None:
+        """In a forked child: as one that was never started. The parent accepts and serves on."""
+        lines, watcher = self._lines, self._watcher_task
+        forks.bury(self._hub, lines, dict(lines.live), watcher)
+        if self.started:
+            self.let_go()
+        if not forks.is_lost(self._hub):
+            lines.after_fork()
+            if watcher is not None:
+                watcher.kill(block=False)
+        if self.pid is not None:
+            forks.bury(self.pid)
+            self.pid.process.inbox.retire()
+        self._hub = get_hub()
+        self.loop = self._hub.loop
+        self._watcher_task = self._drain_until = self.pid = None
+        self._lines = self._new_lines()
 
     # The face.
 

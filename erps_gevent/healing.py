@@ -18,7 +18,9 @@ from gevent.hub import Hub, Waiter, get_hub
 from erps_gevent.backoff import QUICK_FOR, Backoff, lasts
 from erps_gevent.client_connection import ClientConnection
 from erps_gevent.errors import CallTimeout, Disconnected, ErpsError
+from erps_gevent.integrations.forks import FORKED_TEXT
 from erps_gevent.moves import MOVES, Event, State
+from erps_gevent.otp.bridge import FORKED
 from erps_gevent.outbox import HIGH_WATER
 
 __all__ = ["Healer", "State"]
@@ -153,6 +155,16 @@ class Healer:
                     self.hub.loop.run_callback(waiter.throw, self.down())
                 else:
                     self.hub.loop.run_callback(waiter.switch, None)
+
+    def after_fork(self) -> None:
+        """In a forked child: this copy keeps nothing up any more, and whoever waits for its line is told."""
+        self._move(Event.CLOSE)
+        self.cause = Disconnected(FORKED_TEXT, reason=FORKED)
+        greenlet, self._greenlet = self._greenlet, None
+        reading, self.line = self.line is not None, None
+        if greenlet is not None and not reading and greenlet is not gevent.getcurrent():
+            greenlet.kill(block=False)
+        self._release()
 
     # The state, and who runs.
 

@@ -23,9 +23,11 @@ from gevent.monkey import get_original, is_module_patched
 from erps_gevent.client_connection import ClientConnection
 from erps_gevent.client_loop import ClientLoop, Connected, Lost, Pushed
 from erps_gevent.dialects import DIALECTS
-from erps_gevent.errors import CallExit, CallingSelf, CallTimeout, Disconnected, Overloaded
+from erps_gevent.errors import CallExit, CallingSelf, CallTimeout, Disconnected, NoProc, Overloaded
 from erps_gevent.healing import Healer, State
+from erps_gevent.integrations import forks
 from erps_gevent.otp import behaviour, bridge
+from erps_gevent.otp.bridge import FORKED
 from erps_gevent.otp.gen import dead_end, describe
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.inbox import Inbox
@@ -43,6 +45,15 @@ _check_timeout = behaviour.number(0, none=True)
 CLOSED = "closed: this client was closed for good; make a new one"
 DISCONNECTED = "disconnected"  # the exit reason of a client that does not heal: no quiet one, so that it is restarted
 BYE_TIMEOUT = 2.0  # seconds that close() waits for the server to have read our bye
+
+
+def _new_lock() -> None:
+    """Another thread of the parent may have held it."""
+    global _choosing
+    _choosing = _allocate_lock()
+
+
+forks.in_child(_new_lock)
 
 
 class Lifeline:
@@ -80,6 +91,8 @@ class Lifeline:
         self.late = 0  # replies that came too late, on the lines before it
         self._starting = Semaphore(1)
         self._beginning: AsyncResult[Healer] | None = None  # for those who wait while init runs
+        self._stays_down = False  # disconnect() was called before a fork
+        forks.watch(self)
 
     def choose_hub(self) -> Hub | None:
         """Decide, once, which hub owns the socket. None if it will never be needed: the client is closed."""
@@ -123,7 +136,10 @@ class Lifeline:
             loop.hibernate_after = options.get("hibernate_after")
             if prepare is not None:
                 prepare(self.process)
+            process = self.process
             loop.start(options.get("name"), options.get("timeout"))
+            if self.process is not process:
+                raise Disconnected(forks.FORKED_TEXT, reason=FORKED)
             self.healer = Healer(
                 f"{self.label} of {self.target}",
                 self.dial,
@@ -174,6 +190,8 @@ class Lifeline:
             # By somebody else, while init ran.
             healer.close(CLOSED)
             process.send(StopRequest(NORMAL))
+        elif self._stays_down:
+            healer.disconnect()
         else:
             healer.open()
         process.monitor(self.process_ended)
@@ -186,9 +204,10 @@ class Lifeline:
 
     def call(self, request: Any, timeout: float | None = 5.0, wait: bool = False) -> Any:
         _check_timeout("timeout", timeout)
+        forks.check()
         hub = self.hub or self.choose_hub()
         if hub is not None and bridge.is_foreign(hub):
-            return bridge.run_in(hub, self._call, request, timeout, wait, patience=timeout)
+            return self._run_in(hub, self._call, request, timeout, wait, patience=timeout)
         return self._call(request, timeout, wait)
 
     def cast(self, request: Any, timeout: float | None = 5.0, wait: bool = False) -> None:
@@ -201,10 +220,19 @@ class Lifeline:
 
     def run(self, function: Callable[..., T], *args: Any, patience: float | None = None) -> T:
         """Run it in the client's hub."""
+        forks.check()
         hub = self.hub or self.choose_hub()
         if hub is not None and bridge.is_foreign(hub):
-            return bridge.run_in(hub, function, *args, patience=patience)
+            return self._run_in(hub, function, *args, patience=patience)
         return function(*args)
+
+    def _run_in(self, hub: Hub, function: Callable[..., T], *args: Any, patience: float | None) -> T:
+        try:
+            return bridge.run_in(hub, function, *args, patience=patience)
+        except NoProc as gone:
+            if gone.reason != FORKED:
+                raise
+            raise Disconnected(forks.FORKED_TEXT, reason=FORKED, sent=True) from gone
 
     # In the client's hub.
 
@@ -254,6 +282,28 @@ class Lifeline:
         if self.healer is not None and self.healer.state is not State.CLOSED:
             text = CLOSED if reason is NORMAL else f"closed: the client's own process ended: {describe(reason)}"
             self.healer.close(text)
+
+    def after_fork(self) -> None:
+        """In a forked child: as new, to connect at the first use; but closed stays closed, and disconnected so."""
+        healer, process = self.healer, self.process
+        if healer is not None and healer.state is not State.IDLE:
+            self._stays_down = healer.state is State.DOWN
+        # The copy of the process is the parent's: its name still leads here, and nothing wakes it.
+        forks.bury(self.hub, healer, process, self.line, self._starting, self._beginning)
+        if not forks.is_lost(self.hub):
+            self._let_go(healer, process)
+        self.hub = self.process = self.healer = self.line = self._beginning = None
+        self.in_thread = False
+        self.pushes_waiting = 0
+        self._starting = Semaphore(1)
+
+    def _let_go(self, healer: Healer | None, process: Process | None) -> None:
+        if healer is not None:
+            healer.after_fork()
+        if process is not None:
+            process.inbox.retire()
+        if self._beginning is not None:
+            self._beginning.set_exception(Disconnected(forks.FORKED_TEXT, reason=FORKED))
 
     def is_open(self) -> bool:
         return self.process is not None and self.process.alive and not self.closed
@@ -335,9 +385,12 @@ class Lifeline:
         late, pending = (self.line.late, len(self.line.pending)) if self.line else (0, 0)
         return {**counts, "pushes": self.pushes, "late_replies": self.late + late, "pending": pending}
 
+    def _unused(self) -> str:
+        return "closed" if self.closed else "down" if self._stays_down else "idle"
+
     def info(self) -> dict[str, Any]:
         healer = self.healer
-        state = healer.state.name.lower() if healer else "closed" if self.closed else "idle"
+        state = healer.state.name.lower() if healer else self._unused()
         return {
             "state": state,
             "hub": None if self.hub is None else "thread" if self.in_thread else "here",

@@ -27,6 +27,7 @@ from erps_gevent.otp.process import Process
 from erps_gevent.otp.words import KILLED, SHUTDOWN
 from erps_gevent.server import RETRY_AFTER, farewell_of, regret_of
 from erps_gevent.server_connection import DISCONNECTED, ServerConnection
+from erps_gevent.transport.held import hold
 from erps_gevent.transport.tcp import Stream, Transport
 from erps_gevent.transport.tls_stream import PlaintextPeer
 from erps_gevent.wire.packet import Stamp
@@ -78,7 +79,7 @@ class Lines:
             oldest = next(iter(self.handshakes))
             del self.handshakes[oldest]
             oldest.kill(block=False)
-        handshake: Handshake = gevent.Greenlet(handle, sock, address)
+        handshake: Handshake = gevent.Greenlet(handle, hold(sock), address)
 
         def over(_: Any) -> None:
             # It may have been dropped before it ran at all.
@@ -201,7 +202,7 @@ class Lines:
 
     def _ended(self, process: Process, connection: ServerConnection) -> None:
         """A server process is dead. Runs in its greenlet and must not park."""
-        del self.live[process]
+        self.live.pop(process, None)  # a fork has removed it
         reason, cause = connection.exit_reason, connection.cause
         connection.exit_reason = None  # an exception holds the frames that it came through
         if reason is DISCONNECTED:
@@ -274,6 +275,17 @@ class Lines:
             for connection in self.connections(supervised=supervised):
                 logger.error("the server of %s does not end; its line is cut", connection.stream.peer)
                 connection.drop()
+
+    def after_fork(self) -> None:
+        """In a forked child: end what greets and says goodbye. Server processes are never woken again."""
+        self.abandoned = True
+        for greenlet in (*self.handshakes, *self._starting, *self._tasks):
+            greenlet.kill(block=False)
+        if self._places is not None:
+            for process in self.live:
+                runner: Any = process.greenlet
+                self._places.discard(runner)
+        self.live.clear()
 
     def _left(self, supervised: bool) -> list[Process]:
         return [process for process in self.live if supervised or process.parent is None]

@@ -16,10 +16,12 @@ from collections import deque
 from time import monotonic
 from typing import Any
 
+from gevent import GreenletExit
 from gevent.hub import Hub
 
 from erps_gevent.connection import Connection
 from erps_gevent.errors import CallExit, CallTimeout, Disconnected, EncodeError, ErpsError, ErrorReply, Overloaded
+from erps_gevent.integrations import forks
 from erps_gevent.otp.inbox import TURN_SECONDS, Inbox
 from erps_gevent.otp.messages import Call, Cast, Event, From, StopRequest
 from erps_gevent.otp.reasons import Shutdown
@@ -82,7 +84,7 @@ class ServerConnection(Connection[ServerSession]):
     """
 
     __slots__ = (
-        *("ahead_from", "calls", "calls_served", "deferred", "events", "exit_reason", "line_first"),
+        *("ahead_from", "calls", "calls_served", "deferred", "events", "exit_reason", "forked", "line_first"),
         "max_pending",
     )
 
@@ -97,6 +99,7 @@ class ServerConnection(Connection[ServerSession]):
         self.line_first = True
         self.ahead_from = 0
         self.exit_reason: Any = None
+        self.forked = False
         # Nothing may overtake the welcome, and init may push; if it fails, those pushes are not sent.
         self.outbox.corked = True
 
@@ -121,6 +124,9 @@ class ServerConnection(Connection[ServerSession]):
             event = self.events.popleft()
             if type(event) is not Call or self._is_wanted(event.from_):
                 return event
+        if self.forked:
+            # A handler that was at work when this process was forked has returned in the child: no terminate here.
+            raise GreenletExit
         return None if self.cause is None else StopRequest(DISCONNECTED)
 
     def _is_wanted(self, from_: From) -> bool:
@@ -142,6 +148,13 @@ class ServerConnection(Connection[ServerSession]):
         # It does not read what it asked for, so it is not asked for more.
         self.outbox.tell(self.wake)
         return Inbox.park(self, deadline)
+
+    def _let_go(self) -> None:
+        self.retire()
+        self.forked = True
+        self.events.clear()
+        super()._let_go()
+        forks.bury(self)
 
     # What comes over the line.
 

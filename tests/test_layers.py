@@ -32,9 +32,14 @@ LAYERS = (
     {"demo"},
     {"cli"},
 )
-# Arrows upwards that are meant, to leaves: hub="thread", which the client opens when it is asked for, and the watch
-# that a daemon has over its handlers.
-DOORS = {("lifeline", "integrations.threads"), ("daemon", "integrations.blocking")}
+# Arrows upwards that are meant, to leaves: hub="thread", which the client opens when it is asked for; the watch that a
+# daemon has over its handlers; whoever holds a line, or makes some, has itself called in a forked child.
+DOORS = {
+    ("lifeline", "integrations.threads"),
+    ("daemon", "integrations.blocking"),
+    *((module, "integrations.forks") for module in ("connection", "client_connection", "server_connection", "healing")),
+    *((module, "integrations.forks") for module in ("lifeline", "lines", "acceptor", "daemon")),
+}
 ROOT = "__init__"  # the package root: it imports the faces, and nobody inside imports it
 
 PURE = {"gevent", "greenlet", "socket", "select", "selectors", "ssl", "threading", "time", "logging", "asyncio"}

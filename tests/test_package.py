@@ -63,8 +63,8 @@ def test_four_packages_are_needed_at_run_time_and_no_more(requirements):
     assert {one.name for one in requirements if one.marker is None} == RUNTIME
 
 
-def test_the_extras_are_demo_test_and_testing(installed):
-    assert set(installed.metadata.get_all("Provides-Extra")) == {"demo", "test", "testing"}
+def test_the_extras_are_demo_hosting_test_and_testing(installed):
+    assert set(installed.metadata.get_all("Provides-Extra")) == {"demo", "hosting", "test", "testing"}
 
 
 def test_the_command_is_installed(installed):

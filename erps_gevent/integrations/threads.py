@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import os
 from typing import Any
 
 from gevent.event import Event
@@ -11,6 +10,7 @@ from gevent.hub import Hub, get_hub
 from gevent.monkey import get_original
 
 from erps_gevent.errors import StartError
+from erps_gevent.integrations import forks
 
 # The native ones, also under monkey.patch_all(): this thread is to be a thread.
 _start_thread = get_original("_thread", "start_new_thread")
@@ -23,7 +23,6 @@ _hub: Hub | None = None
 _running: list[tuple[Hub, Any]] = []  # each hub thread's hub, and a lock that it holds until it stands still
 _for_ever = _allocate_lock()
 _for_ever.acquire()
-_graves: list[Hub] = []  # what a fork left of the parent's; taking it apart would reach into the parent's loop
 
 
 def hub_thread() -> Hub:
@@ -106,9 +105,8 @@ def _after_fork() -> None:
     _lock = _allocate_lock()
     _running.clear()
     if _hub is not None:
-        _graves.append(_hub)
+        forks.bury(_hub)
         _hub = None
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+forks.in_child(_after_fork)

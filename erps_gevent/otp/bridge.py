@@ -26,6 +26,10 @@ get_ident: Callable[[], int] = get_original("_thread", "get_ident")
 _allocate_lock = get_original("_thread", "allocate_lock")
 
 LOOK_EVERY = 0.5  # seconds between looks whether the other thread lives, of who waits for ever
+FORKED = "forked"  # the reason of what a fork has ended in the child
+
+_away: dict[_Job[Any], tuple[Hub, _Greenlet]] = {}  # what greenlets wait for that other threads do
+
 GRACE = 0.05  # seconds beyond the patience, in which the function over there says itself that its time is up
 
 
@@ -59,6 +63,8 @@ def run_in(hub: Hub, function: Callable[..., T], *args: Any, patience: float | N
     place = _Thread() if mine is None else _Greenlet(mine)
     job = _Job(function, args, place.wake)
     hub.loop.run_callback_threadsafe(job.start)
+    if isinstance(place, _Greenlet):
+        _away[job] = hub, place
     try:
         # It parks once in any case, so that the greenlets of this thread have their turn.
         place.wait(LOOK_EVERY if patience is None else patience + GRACE)
@@ -68,9 +74,23 @@ def run_in(hub: Hub, function: Callable[..., T], *args: Any, patience: float | N
     except BaseException:
         hand_over(hub, job.abandon)
         raise
+    finally:
+        _away.pop(job, None)
     if not job.done:
         raise _given_up(hub, job, patience)
     return job.outcome()
+
+
+def after_fork() -> None:
+    """In a forked child: the threads are gone that this thread's greenlets wait for, and nothing else would say so."""
+    away = list(_away.items())
+    _away.clear()
+    for job, (hub, place) in away:
+        if is_foreign(hub) and not job.done and not is_foreign(place.waiter.hub):
+            text = "this process was forked meanwhile, and the thread that the process belonged to is the parent's"
+            job.error = NoProc(text, reason=FORKED, sent=True)
+            job.done = True
+            place.waiter.hub.loop.run_callback(place.waiter.switch, None)
 
 
 def _given_up(hub: Hub, job: _Job[Any], patience: float | None) -> CallExit:

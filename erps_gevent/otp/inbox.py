@@ -106,6 +106,15 @@ class Inbox:
         self.begin_turn()
         return bool(self.mailbox) or deadline is None or monotonic() < deadline
 
+    def retire(self) -> None:
+        """In a forked child, to which the process does not belong: nothing wakes its greenlet any more.
+
+        Whoever calls this keeps the greenlet for ever: taking it apart would raise GreenletExit in it.
+        """
+        self.mailbox.clear()
+        if self.parked is not None:
+            self.parked.clear()
+
     def close(self) -> None:
         """Drop what is queued; the process is dead."""
         self.mailbox.clear()

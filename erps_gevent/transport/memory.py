@@ -15,11 +15,13 @@ import socket
 from collections import deque
 from dataclasses import replace
 from itertools import count
+from weakref import WeakSet
 
 from gevent.monkey import get_original
 
 from erps_gevent.errors import ConfigError, Disconnected, StartError
 from erps_gevent.transport.address import Address, Peer, Where, parse_address
+from erps_gevent.transport.held import hold
 from erps_gevent.transport.sockets import DEAD_AFTER, PlainSocket, plain
 from erps_gevent.transport.tcp import Stream, Transport
 
@@ -28,6 +30,7 @@ ANY_HOST = "0.0.0.0"
 
 # A client's hub may be another thread's; what it guards never parks.
 _allocate_lock = get_original("_thread", "allocate_lock")
+_networks: WeakSet[Memory] = WeakSet()
 
 Caller = tuple[str, int]
 
@@ -48,6 +51,7 @@ class Memory(Transport):
         self._listeners: dict[int | str, Listener] = {}
         self._ports = count(FIRST_PORT)
         self._callers = count(1)
+        _networks.add(self)
 
     def check_listener(self, listener: object = None) -> None:
         if hasattr(listener, "accept"):
@@ -113,6 +117,7 @@ class Listener(PlainSocket):
         self._waiting: deque[tuple[PlainSocket, Caller]] = deque()
         self.place = _place(address)
         self.pid = os.getpid()
+        hold(self)
 
     def getsockname(self) -> Where:
         return self._name
@@ -141,6 +146,12 @@ class Listener(PlainSocket):
             sock.close()
         self._bell.close()
         super().close()
+
+
+def after_fork() -> None:
+    """In a forked child: another thread of the parent may have held the lock."""
+    for network in list(_networks):
+        network._lock = _allocate_lock()
 
 
 def _pair() -> tuple[PlainSocket, PlainSocket]:

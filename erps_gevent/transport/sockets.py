@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import gevent
 from gevent import socket as green
+from gevent.hub import get_hub
 from gevent.monkey import get_original
-from gevent.socket import getaddrinfo, wait_read, wait_write
+from gevent.socket import getaddrinfo
 from gevent.timeout import with_timeout
 
 from erps_gevent.errors import ConfigError, Disconnected, StartError
 from erps_gevent.transport.address import Address, Where, parse_address, peer_address
+from erps_gevent.transport.held import hold, waits
 from erps_gevent.transport.reasons import why
 
 if TYPE_CHECKING:
@@ -79,8 +81,14 @@ def within(seconds: float | None, function: Callable[..., Any], *args: Any) -> A
 
 def wait(sock: PlainSocket, writable: bool, seconds: float | None) -> bool:
     """Park until the socket is readable (or writable); False means that `seconds` passed first."""
-    for_it = wait_write if writable else wait_read
-    return within(seconds, for_it, sock.fileno()) is not EXPIRED
+    hub = get_hub()
+    watcher = hub.loop.io(sock.fileno(), 2 if writable else 1)
+    waits[watcher] = hub
+    try:
+        return within(seconds, hub.wait, watcher) is not EXPIRED
+    finally:
+        waits.pop(watcher, None)
+        watcher.close()
 
 
 def plain(sock: Any) -> PlainSocket:
@@ -88,7 +96,7 @@ def plain(sock: Any) -> PlainSocket:
     family, kind, proto = sock.family, sock.type, sock.proto
     made = PlainSocket(family, kind, proto, fileno=sock.detach())
     made.setblocking(False)
-    return made
+    return hold(made)  # type: ignore[no-any-return]
 
 
 def tune(sock: PlainSocket, dead_after: float | None) -> None:
@@ -188,14 +196,14 @@ def _looked_up(host: str, port: int, deadline: Deadline) -> list[Any]:
 
 def _connected(target: Target, deadline: Deadline) -> PlainSocket:
     family, kind, proto, sockaddr = target
-    sock = PlainSocket(family, kind, proto)
+    sock = hold(PlainSocket(family, kind, proto))
     try:
         sock.setblocking(False)
         _connect(sock, sockaddr, deadline)
     except BaseException:
         sock.close()
         raise
-    return sock
+    return sock  # type: ignore[no-any-return]
 
 
 def _connect(sock: PlainSocket, sockaddr: Any, deadline: Deadline) -> None:

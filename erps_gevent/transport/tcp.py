@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from typing import Any
 
 from erps_gevent.errors import ConfigError, Disconnected
 from erps_gevent.transport.address import Address, Peer
+from erps_gevent.transport.held import abandon
 from erps_gevent.transport.reasons import lost
 from erps_gevent.transport.sockets import (
     DEAD_AFTER,
@@ -102,9 +102,7 @@ class Stream:
 
     def abandon(self) -> None:
         """Close this process's copy of the descriptor and nothing else: for a forked child, whose parent lives on."""
-        fileno = self._sock.detach()
-        if fileno >= 0:
-            os.close(fileno)
+        abandon(self._sock)
 
     def wait_readable(self, timeout: float | None) -> bool:
         """Park until there is something to receive; False if `timeout` seconds passed first."""

@@ -256,3 +256,17 @@ def test_who_waits_for_ever_waits_on_while_the_other_thread_lives(hub, elsewhere
         return "done"
 
     assert elsewhere(run_in, hub, slow).result() == "done"
+
+
+def test_after_a_fork_who_waits_for_a_thread_that_was_left_behind_is_told(other):
+    waiting = gevent.spawn(run_in, other, Event().wait)
+    gevent.sleep(0)
+    bridge.after_fork()
+    with pytest.raises(NoProc, match="was forked meanwhile") as caught:
+        waiting.get(timeout=PATIENCE)
+    assert caught.value.reason == bridge.FORKED
+    assert caught.value.sent is True
+
+
+def test_after_a_fork_the_thread_that_lives_on_is_not_left_behind(other):
+    assert run_in(other, lambda: bridge.after_fork() or "still here") == "still here"

@@ -145,3 +145,17 @@ def test_select_of_anything_takes_the_oldest(inbox):
     inbox.put(2)
     inbox.put(3)
     assert inbox.select(None) == 2
+
+
+def test_a_retired_inbox_wakes_nobody_and_keeps_nothing(inbox):
+    inbox.put("before")
+    inbox.retire()
+    waiting = gevent.spawn(inbox.next)
+    gevent.sleep(0)
+    inbox.retire()
+    inbox.put("after")
+    gevent.sleep(0)
+    gevent.sleep(0)
+    assert not waiting.ready()
+    assert list(inbox.mailbox) == ["after"]
+    waiting.kill()
