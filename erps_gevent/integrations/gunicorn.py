@@ -54,6 +54,8 @@ class ErpsWorker(GeventWorker):
     """
 
     daemons: list[Daemon]
+    alive: bool
+    nr: int
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:

@@ -83,7 +83,7 @@ def daemon_of(app: App, listener: Any, transport: Transport, where: str, **optio
     options: of the Daemon of a Server class. A factory sets its own.
     raises:  ConfigError  an option is wrong, or the factory failed or returned something else.
     """
-    if inspect.isclass(app):
+    if isinstance(app, type):
         return Daemon(listener, app, transport=transport, **options)
     try:
         daemon = app(listener, transport)
