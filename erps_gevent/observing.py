@@ -14,6 +14,8 @@ from erps_gevent.errors import EncodeError, ErpsError, ErrorReply
 from erps_gevent.otp.messages import Call
 from erps_gevent.server_connection import RemoteFrom, ServerConnection
 from erps_gevent.transport.address import Peer
+from erps_gevent.wire.packet import Type
+from erps_gevent.wire.session import Packet
 
 
 @dataclass(slots=True)
@@ -22,8 +24,8 @@ class ObservedCall:
 
     began:   on the monotonic clock.
     outcome: None while it is under way, then "reply", "error:" and the kind of an ErrorReply, "exit:" and the name of
-             another error, "dropped" if nobody waited for the answer any more, or "ended" if the server process or the
-             line ended before there was one.
+             another error, "dropped" as soon as it is known that nobody waits for the answer any more, or "ended" if
+             the server process or the line ended before there was one.
     seconds: from `began` to the outcome.
     """
 
@@ -54,9 +56,16 @@ class _Observing(ServerConnection):
     def next(self, deadline: float | None = None) -> Any:
         event = super().next(deadline)
         if type(event) is Call and isinstance(event.from_, RemoteFrom):
+            # Erps 0.7 may use a reference again.
+            self._tell(event.from_.ref, "dropped")
             call = self.running[event.from_.ref] = ObservedCall(self.stream.peer, event.request)
             self.observer.began(call)
         return event
+
+    def take(self, packet: Packet) -> None:
+        super().take(packet)
+        if packet.type is Type.CANCEL and packet.ref is not None:
+            self._tell(packet.ref, "dropped")
 
     def answer(self, ref: int, value: Any) -> None:
         wanted = ref in self.calls and self.cause is None

@@ -131,23 +131,25 @@ def test_places_are_shared_by_all_daemons_of_a_host(plain_house):
     assert isinstance(caught.value.__cause__, erps.Overloaded)
 
 
-@pytest.fixture
-def bare_log(monkeypatch):
-    """The library's logger and the root, as in a program that has arranged nothing."""
+def log_of(monkeypatch, root):
+    """The library's logger as nobody has arranged it, under a root with these handlers.
+
+    No fixture: pytest gives the root handlers of its own when the test begins.
+    """
     logger = logging.getLogger("erps_gevent")
     monkeypatch.setattr(logger, "handlers", [])
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(logging.getLogger(), "handlers", root)
     return logger
 
 
-def test_the_librarys_log_goes_where_the_hosts_does_unless_the_program_says_otherwise(bare_log):
-    host, other = logging.NullHandler(), logging.NullHandler()
+def test_the_librarys_log_goes_where_the_hosts_does(monkeypatch):
+    logger, host = log_of(monkeypatch, []), logging.NullHandler()
     show_log([host])
-    show_log([other])
-    assert bare_log.handlers == [host]
-
-
-def test_a_log_that_the_program_has_arranged_is_left_alone(bare_log):
-    logging.getLogger().addHandler(logging.NullHandler())
     show_log([logging.NullHandler()])
-    assert bare_log.handlers == []
+    assert logger.handlers == [host]
+
+
+def test_a_log_that_the_program_has_arranged_is_left_alone(monkeypatch):
+    logger = log_of(monkeypatch, [logging.NullHandler()])
+    show_log([logging.NullHandler()])
+    assert logger.handlers == []
