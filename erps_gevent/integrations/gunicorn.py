@@ -12,6 +12,7 @@ its sockets, signals, hooks, logs and limits. docs/serving.md says what each set
 from __future__ import annotations
 
 import os
+import signal
 import ssl
 from dataclasses import dataclass
 from time import monotonic
@@ -70,6 +71,15 @@ class ErpsWorker(GeventWorker):
         elif isinstance(transport, OneWayTls):
             log.warning(ONE_WAY + REMEDY)
 
+    def init_process(self) -> None:
+        # Until init_signals a forked worker has the master's handlers, which would swallow a TERM: the master waits
+        # for graceful_timeout before it sends another.
+        signal.signal(signal.SIGTERM, self._leave_early)
+        super().init_process()
+
+    def _leave_early(self, sig: int, frame: Any) -> None:
+        self.alive = False
+
     def init_signals(self) -> None:
         self.daemons = []
         self._leave = Event()
@@ -116,6 +126,8 @@ class ErpsWorker(GeventWorker):
             self._leave.wait(COUNT_EVERY if limited else NOTIFY_EVERY)
             self._count()
         self._drain()
+        # The master repeats its TERM until it has seen that the worker is gone; Python, as it ends, would die of it.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def _count(self) -> None:
         self.nr = sum(daemon.info()["calls"] for daemon in self.daemons)
