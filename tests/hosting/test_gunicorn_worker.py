@@ -6,14 +6,14 @@ import os
 import re
 import shutil
 import signal
-import socket
+import sys
 import time
 from contextlib import ExitStack
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-from hosts import Gunicorn
+from hosts import Gunicorn, Host
 
 import erps_gevent as erps
 
@@ -89,6 +89,14 @@ def call(certs):
         yield connected
 
 
+class Script(Gunicorn):
+    """Started by its own name: what USR2 makes of `python -m gunicorn` finds gunicorn's `http` in place of Python's."""
+
+    def __init__(self, *arguments: str | Path, cwd: Path, **environ: str) -> None:
+        script = Path(sys.executable).parent / "gunicorn"
+        Host.__init__(self, script, "--bind", "127.0.0.1:0", *arguments, cwd=cwd, **environ)
+
+
 def port_of(gunicorn: Gunicorn) -> tuple[str, int]:
     return "127.0.0.1", int(gunicorn.url.rpartition(":")[2])
 
@@ -127,20 +135,15 @@ def test_a_stuck_call_does_not_hold_a_worker_until_it_is_killed(start, call, tls
 
 
 def test_every_kind_of_bind_is_served_and_a_plain_port_is_warned_of(start, call, tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as handed:
-        os.set_inheritable(handed.fileno(), True)
-        path = tmp_path / "erps.sock"
-        words = ["-b", f"unix:{path}"]
-        if socket.has_ipv6:
-            words += ["-b", "[::1]:0"]
-        gunicorn = start(Gunicorn, "-k", WORKER, *words, "tokens:Tokens")
-        told = gunicorn.wait_for(r"Listening at: (.*) \(\d+\)")[0]
-        addresses = [
-            (host.strip("[]"), int(port)) for host, port in re.findall(r"http://(\S+?):(\d+)(?=[,\s]|$)", told)
-        ]
-        assert len(addresses) == len(words) // 2
-        pids = {call(address, erps.Tcp()).call(f"{address}", timeout=PATIENCE) for address in [*addresses, str(path)]}
-        assert len(pids) == 1
+    path = tmp_path / "erps.sock"
+    words = ["-b", f"unix:{path}", "-b", "[::1]:0"]
+    gunicorn = start(Gunicorn, "-k", WORKER, *words, "tokens:Tokens")
+    told = gunicorn.wait_for(r"Listening at: (.*) \(\d+\)")[0]
+    found = re.findall(r"http://(\S+?):(\d+)(?=[,\s]|$)", told)
+    addresses = [*((host.strip("[]"), int(port)) for host, port in found), str(path)]
+    assert len(addresses) == 3
+    pids = {call(address, erps.Tcp()).call(f"{address}", timeout=PATIENCE) for address in addresses}
+    assert len(pids) == 1
     assert "there is no certificate: the lines are plain TCP" in gunicorn.log
     assert "set certfile, keyfile, ca_certs and cert_reqs = 2" in gunicorn.log
     assert gunicorn.stop() == 0
@@ -215,13 +218,13 @@ def test_it_serves_preloaded_and_reloads_what_has_changed(start, call, tls, tmp_
     assert "Traceback" not in gunicorn.log
 
 
-def test_a_second_master_takes_over_without_a_failed_call(start, call, tls, tmp_path):
-    gunicorn = start(Gunicorn, "-k", WORKER, "--pid", "pid", *tls, "tokens:Tokens")
+def test_a_second_master_takes_over_without_a_failed_call(start, call, tls):
+    gunicorn = start(Script, "-k", WORKER, *tls, "tokens:Tokens")
     client = call(port_of(gunicorn))
     old = client.call("one", timeout=PATIENCE)
     gunicorn.send(signal.SIGUSR2)
     gunicorn.workers(2)
-    gunicorn.wait_for("Listening at", 2)
+    successor = gunicorn.wait_for(r"Listening at: \S+ \((\d+)\)", 2)[1]
     gunicorn.send(signal.SIGTERM)
     new = old
     deadline = time.monotonic() + PATIENCE
@@ -231,7 +234,7 @@ def test_a_second_master_takes_over_without_a_failed_call(start, call, tls, tmp_
     assert gunicorn.process.wait(PATIENCE) == 0
     gunicorn.wait_for("Master has been promoted")
     assert client.stats["lost"] == 0
-    os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
+    os.kill(int(successor), signal.SIGTERM)
     assert gunicorn.end() == 0
 
 
