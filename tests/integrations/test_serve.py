@@ -202,9 +202,9 @@ def test_a_factory_sets_its_own_limits(app):
 
 
 def test_neither_tls_nor_tcp_is_an_error_that_says_both():
-    with pytest.raises(ConfigError, match="--ca and --cert missing.*--tcp asks for plain TCP"):
+    with pytest.raises(ConfigError, match=r"--ca and --cert missing.*--tcp asks for plain TCP"):
         transport_of(settings())
-    with pytest.raises(ConfigError, match="--tcp is plain TCP, and --ca is for TLS"):
+    with pytest.raises(ConfigError, match=r"--tcp is plain TCP, and --ca is for TLS"):
         transport_of(settings(tcp=True, ca="ca.pem"))
 
 
