@@ -36,6 +36,9 @@ ca_certs = {ca!r}
 cert_reqs = 2
 max_requests = {max_requests}
 max_requests_jitter = {max_requests} // 5
+
+def post_worker_init(worker):
+    worker.log.info("Worker ready (pid: %s)", worker.pid)
 """
 
 
@@ -51,7 +54,7 @@ class Service:
         self.configure(0)
         self.gunicorn = start(Gunicorn, "-c", "gunicorn.conf.py", "tokens:Tokens")
         self.port = self.gunicorn.url.rpartition(":")[2]
-        self.gunicorn.workers(2)
+        self.booted(0)
         self.clients = [self.client() for _ in range(CLIENTS)]
 
     def configure(self, max_requests: int) -> None:
@@ -72,9 +75,14 @@ class Service:
         self.gunicorn.wait_for(r"Worker exiting \(pid: \d+\)", self.exits, WITHIN)
 
     def booted(self, count: int) -> None:
-        """Wait until so many workers more have been started."""
+        """Wait until so many workers more have been started, and the last of them can accept.
+
+        gunicorn tells the old workers to go before the new ones have booted. Who does that again and again, faster than
+        they boot, has nobody left who accepts; and then calls fail, after the client's connect_timeout.
+        """
         self.boots += count
-        self.gunicorn.workers(self.boots)
+        for pid in self.gunicorn.workers(self.boots)[-max(count, 1) :]:
+            self.gunicorn.wait_for(rf"Worker ready \(pid: {pid}\)", 1, WITHIN)
 
     def live(self) -> list[int]:
         """The workers that are there, oldest first."""
@@ -155,7 +163,8 @@ def until_settled(service: Service) -> None:
     reloaded = gunicorn.log.rindex("Hang up: Master")
     while True:
         booted = re.findall(r"Booting worker with pid: (\d+)", gunicorn.log[reloaded:])
-        if len(booted) >= 2 and len(service.live()) == 2:
+        ready = all(f"Worker ready (pid: {pid})" in gunicorn.log for pid in service.live())
+        if len(booted) >= 2 and len(service.live()) == 2 and ready:
             break
         signal.sigtimedwait([], 0.05)
     service.exits = len(re.findall("Worker exiting", gunicorn.log))
