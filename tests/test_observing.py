@@ -86,9 +86,9 @@ def test_an_answer_that_nobody_waits_for_is_dropped(plain_house, ask, watcher, m
     monkeypatch.setattr(lines, "LOOK_EVERY", 5 * MS)
     gate = Gate()
     call = ask({"gate": gate})
-    asked = gevent.spawn(call, "gate", timeout=50 * MS)
+    asked = gevent.spawn(call, "gate")
     assert gate.entered.wait(PATIENCE)
-    assert isinstance(asked.get(timeout=PATIENCE), erps.CallTimeout)
+    asked.kill()
     until(lambda: plain_house.daemons[0].servers[0].pending == 0)
     gate.open()
     assert watcher.outcome() == "dropped"
