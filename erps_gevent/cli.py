@@ -2,6 +2,7 @@
 
     erps demo                                     a story of healing over two-way TLS, on this machine
     erps certs DIR --server NAME --client NAME    certificates for development
+    erps serve MODULE:NAME --bind HOST:PORT ...   one process that serves an application until a signal ends it
 
 Exit status: 0 done, 1 failed, 2 wrong arguments.
 """
@@ -9,9 +10,13 @@ Exit status: 0 done, 1 failed, 2 wrong arguments.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from erps_gevent import certs
 from erps_gevent.errors import ErpsError
@@ -54,7 +59,43 @@ def _parser() -> argparse.ArgumentParser:
     )
     make.add_argument("--force", action="store_true", help="replace files that are already there")
     make.set_defaults(run=_certs, usage_error=make.error)
+    _add_serve(verbs)
     return parser
+
+
+def _add_serve(verbs: Any) -> None:
+    serve = verbs.add_parser(
+        "serve",
+        help="serve an application in this process, until a signal ends it",
+        description="Serve a Server class, or a factory f(listener, transport) -> Daemon, in this one process.",
+        epilog="TERM has the clients move and then ends; INT and QUIT end at once; USR1 writes all stacks to stderr. "
+        "example: erps serve myapp:Counter --bind 0.0.0.0:4747 --ca ca.pem --cert server.pem --key server.key",
+    )
+    serve.add_argument("app", metavar="MODULE:NAME", help="imported from the current directory, or from PYTHONPATH")
+    where = "host:port, the path of a unix socket, or fd://N; may be given several times"
+    serve.add_argument("--bind", metavar="ADDRESS", action="append", required=True, help=where)
+    serve.add_argument("--ca", metavar="FILE", help="PEM of the authority of the clients' certificates")
+    serve.add_argument("--cert", metavar="FILE", help="PEM of the certificate that is presented")
+    serve.add_argument("--key", metavar="FILE", help="PEM of its key, unless that is in the same file")
+    serve.add_argument("--tcp", action="store_true", help="plain TCP: nothing is encrypted, nobody authenticated")
+    seconds = {"metavar": "SECONDS", "type": _seconds}
+    serve.add_argument("--drain-time", default=30.0, help="that clients have to move after TERM (30)", **seconds)
+    serve.add_argument(
+        "--delay", default=0.0, help="after TERM in which it goes on accepting, for balancers that lag (0)", **seconds
+    )
+    serve.add_argument("--max-connection-age", help="after which a client is asked to move", **seconds)
+    serve.add_argument("--max-connections", metavar="COUNT", type=int, help="in all, over the addresses")
+    serve.add_argument("--patch", action="store_true", help="gevent.monkey.patch_all() before the application is there")
+    levels = ["debug", "info", "warning", "error"]
+    serve.add_argument("--log-level", choices=levels, default="info", help="of what goes to stderr (info)")
+    serve.set_defaults(run=_serve)
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError(text)
+    return value
 
 
 def _version() -> str:
@@ -86,6 +127,23 @@ def _certs(args: argparse.Namespace) -> int:
             print(f"In the {role}:  transport=erps.Tls({paths})")
     print("\nFor development only: the authority's key is not kept, so no certificate can be added later.")
     return 0
+
+
+def _serve(args: argparse.Namespace) -> int:
+    if args.patch:
+        # It is the program's choice, and comes before anything of the application is imported.
+        from gevent import monkey
+
+        monkey.patch_all()
+    from erps_gevent.integrations import serve
+
+    level = args.log_level.upper()
+    logging.basicConfig(stream=sys.stderr, level=level, format=serve.LOG_FORMAT)
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    names = [field.name for field in dataclasses.fields(serve.Settings)]
+    return serve.run(serve.Settings(**{name: getattr(args, name) for name in names}))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 
 import gevent
 from gevent.hub import get_hub
+from gevent.pool import Pool
 
 from erps_gevent import daemon_process, options
 from erps_gevent.acceptor import Acceptor
@@ -19,6 +20,7 @@ from erps_gevent.errors import ConfigError
 from erps_gevent.integrations import blocking, forks
 from erps_gevent.lines import Lines
 from erps_gevent.live_servers import LiveServer, broadcast, servers_of
+from erps_gevent.observing import Observer
 from erps_gevent.otp import behaviour, bridge, universe
 from erps_gevent.otp.behaviour import Option
 from erps_gevent.otp.child_spec import child_spec_of
@@ -200,6 +202,7 @@ class Daemon(Acceptor):
         self.loop = self._hub.loop
         self._watcher_task = self._drain_until = self.pid = None
         self._lines = self._new_lines()
+        self._lines.observer = lines.observer
 
     # The face.
 
@@ -261,6 +264,16 @@ class Daemon(Acceptor):
         self.close()
         return self._lines.drain(timeout)
 
+    def hosted(self, places: Pool | None = None, observer: Observer | None = None) -> None:
+        """Share what one host has for all of its daemons. For hosts such as a gunicorn worker; before start().
+
+        places:   the pool that the server processes of all of them run in, unless `spawn` has given one.
+        observer: who is told of each call on lines that begin from now on.
+        """
+        if self.places is None:
+            self.places = self._lines.places = places
+        self._lines.observer = observer
+
     def _in_hub(self, function: Callable[..., T], *args: Any) -> T:
         if bridge.is_foreign(self._hub):
             return bridge.run_in(self._hub, function, *args)
@@ -289,6 +302,7 @@ class Daemon(Acceptor):
             "draining": lines.draining,
             "servers": len(lines.live),
             "handshakes": len(lines.handshakes),
+            "calls": lines.calls,
             "max_connections": self.options["max_connections"],
             "max_handshakes": self.options["max_handshakes"],
             "accept_errors": self.accept_errors,

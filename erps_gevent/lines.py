@@ -11,8 +11,10 @@ a new one. Nothing that a peer does ends anything but its own line.
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from time import monotonic
 from typing import Any, TypeAlias
 
@@ -22,6 +24,7 @@ from gevent.pool import Pool, PoolFull
 
 from erps_gevent.dialects import DIALECTS
 from erps_gevent.errors import ErpsError, Overloaded, ProtocolError
+from erps_gevent.observing import Observer, observed
 from erps_gevent.otp.messages import StopRequest
 from erps_gevent.otp.process import Process
 from erps_gevent.otp.words import KILLED, SHUTDOWN
@@ -36,6 +39,7 @@ from erps_gevent.wire.refusals import Code, Refusal
 logger = logging.getLogger("erps_gevent")
 
 LOOK_EVERY = 1.0  # seconds between looks at the lines of servers that are busy or parked in a handler
+AGE_JITTER = 0.1  # share of max_connection_age by which lines differ, so that not all of them move at once
 KILL_AFTER = 1.0  # seconds that servers have for their terminate once the drain deadline has passed
 
 Handshake: TypeAlias = "gevent.Greenlet[..., Any]"
@@ -47,6 +51,7 @@ class Lines:
     transport: makes a stream of an accepted socket.
     options:   the daemon's and its server class's, all of them.
     places:    the pool that server processes run in, or None.
+    observer:  who is told of each call, or None.
     start:     starts the server process at the end of a connection; parks until its init has returned.
     """
 
@@ -61,10 +66,13 @@ class Lines:
         self.handshakes: dict[Handshake, None] = {}  # oldest first
         self.draining = False
         self.abandoned = False
+        self._due: dict[Process, float] = {}  # when each is asked to move, on the monotonic clock
+        self._calls = 0  # answered on lines that have ended
         self.counts = {"accepted": 0, "handshake_failures": 0, "refused": 0, "served": 0}
         self._transport = transport
         self._options = options
-        self._places = places
+        self.places = places
+        self.observer: Observer | None = None
         self._start = start
         self._stamp = Stamp((0, 0, 0), options["identifier"])
         self._starting: set[Handshake] = set()
@@ -120,6 +128,9 @@ class Lines:
     def _connection(self, stream: Stream) -> ServerConnection:
         chosen = self._options
         dialect = DIALECTS[chosen["codec"]]
+        make = dialect.server_connection
+        if self.observer is not None:
+            make = partial(observed, make, self.observer)
         session = dialect.server_session(
             self._stamp,
             chosen["versions"],
@@ -128,9 +139,7 @@ class Lines:
             safe=chosen["safe"],
             signing=chosen["signing"],
         )
-        return dialect.server_connection(
-            stream, session, chosen["send_timeout"], chosen["max_pending"], **dialect.own(chosen)
-        )
+        return make(stream, session, chosen["send_timeout"], chosen["max_pending"], **dialect.own(chosen))
 
     def _reject(
         self, connection: ServerConnection, error: ErpsError, peer: object, refusal: Refusal | None = None
@@ -173,29 +182,31 @@ class Lines:
         # atomic: from giving the slot back to taking it for the process.
         self._leave_slot(me)
         greenlet: Any = process.greenlet
-        if self._places is not None:
-            self._places.add(greenlet, blocking=False)
+        if self.places is not None:
+            self.places.add(greenlet, blocking=False)
         self._serve(process, connection)
 
     def _took_slot(self, me: Handshake) -> bool:
         if len(self.live) + len(self._starting) >= self._options["max_connections"]:
             return False
-        if self._places is not None:
+        if self.places is not None:
             try:
-                self._places.add(me, blocking=False)
+                self.places.add(me, blocking=False)
             except PoolFull:
                 return False
         return True
 
     def _leave_slot(self, me: Handshake) -> None:
-        if self._places is not None:
-            self._places.discard(me)
+        if self.places is not None:
+            self.places.discard(me)
 
     def _serve(self, process: Process, connection: ServerConnection) -> None:
         self.counts["served"] += 1
         self.live[process] = time.time()
         self._quiet.clear()
         connection.welcome(None)
+        if (age := self._options["max_connection_age"]) is not None:
+            self._due[process] = monotonic() + age * random.uniform(1 - AGE_JITTER, 1 + AGE_JITTER)
         if self.draining:
             connection.goaway()
         process.monitor(lambda _: self._ended(process, connection))
@@ -203,6 +214,8 @@ class Lines:
     def _ended(self, process: Process, connection: ServerConnection) -> None:
         """A server process is dead. Runs in its greenlet and must not park."""
         self.live.pop(process, None)  # a fork has removed it
+        self._due.pop(process, None)
+        self._calls += connection.calls_served
         reason, cause = connection.exit_reason, connection.cause
         connection.exit_reason = None  # an exception holds the frames that it came through
         if reason is DISCONNECTED:
@@ -234,11 +247,25 @@ class Lines:
         """Look at the lines whose servers are busy: what their handlers park for does not silence the line."""
         while self.live or not self.abandoned:
             gevent.sleep(LOOK_EVERY)
+            self._move_the_old()
             for connection in self.connections():
                 # A server that listens to its line is parked with the watcher; any other is busy or parked elsewhere.
                 if not connection.listening:
                     connection.look()
                     gevent.sleep(0)
+
+    def _move_the_old(self) -> None:
+        """Ask the clients whose lines are older than max_connection_age to move."""
+        now = monotonic()
+        for process in [process for process, due in self._due.items() if due <= now]:
+            del self._due[process]
+            if isinstance(process.inbox, ServerConnection):
+                process.inbox.goaway()
+
+    @property
+    def calls(self) -> int:
+        """Count of calls answered, on lines that have ended too."""
+        return self._calls + sum(connection.calls_served for connection in self.connections())
 
     def connections(self, *, supervised: bool = True) -> Iterator[ServerConnection]:
         """Those that are served, oldest first."""
@@ -281,10 +308,10 @@ class Lines:
         self.abandoned = True
         for greenlet in (*self.handshakes, *self._starting, *self._tasks):
             greenlet.kill(block=False)
-        if self._places is not None:
+        if self.places is not None:
             for process in self.live:
                 runner: Any = process.greenlet
-                self._places.discard(runner)
+                self.places.discard(runner)
         self.live.clear()
 
     def _left(self, supervised: bool) -> list[Process]:

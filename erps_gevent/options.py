@@ -107,6 +107,7 @@ DAEMON = {
     "shutdown": Option(None, CHILD["shutdown"].check),
     "server_supervisor": Option(None, _supervisor),
     "max_connections": Option(10_000, count(1)),
+    "max_connection_age": Option(None, number(0.001, none=True)),
     "max_handshakes": Option(1000, count(1)),
     "handshake_timeout": Option(5.0, number(0.001)),
     "reuse_port": Option(False, flag),

@@ -235,6 +235,7 @@ class ServerConnection(Connection[ServerSession]):
         """Answer the call `ref` with an error. raises, switch: as `answer`; it is its data that cannot be sent."""
         if self.calls.pop(ref, None) is None or self.cause is not None:
             return
+        self.calls_served += 1
         try:
             frame = self.session.refusal(ref, refusal_of(error))
         except EncodeError as unsendable:

@@ -11,6 +11,7 @@ from support import run_python
 
 from erps_gevent import cli
 from erps_gevent.errors import ConfigError
+from erps_gevent.integrations import serve
 
 
 def erps(*args, cwd=None):
@@ -114,3 +115,30 @@ def test_a_package_that_is_not_installed_has_no_version_but_runs(monkeypatch, ca
     with pytest.raises(SystemExit):
         cli.main(["--version"])
     assert "not installed" in capsys.readouterr().out
+
+
+def test_serve_hands_over_what_it_was_asked_for(monkeypatch, tmp_path):
+    asked = []
+
+    def run(settings):
+        asked.append(settings)
+        return 0
+
+    monkeypatch.setattr(serve, "run", run)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["serve", "app:Echo", "--bind", "a:1", "--bind", "b:2", "--tcp", "--drain-time", "5"]) == 0
+    assert asked == [serve.Settings("app:Echo", ["a:1", "b:2"], tcp=True, drain_time=5.0)]
+    assert sys.path[0] == str(tmp_path)
+
+
+@pytest.mark.parametrize("words", [["app:Echo"], ["app:Echo", "--bind", "a:1", "--delay", "-1"]])
+def test_serve_without_an_address_or_with_a_time_that_is_none_is_a_usage_error(words):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["serve", *words])
+    assert caught.value.code == 2
+
+
+def test_an_application_that_is_not_there_is_one_line_and_status_1(capsys):
+    assert cli.main(["serve", "nowhere_at_all:App", "--bind", "127.0.0.1:0", "--tcp"]) == 1
+    assert capsys.readouterr().err.startswith("erps: there is no module 'nowhere_at_all'")

@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import socket
+from time import monotonic
 
 import gevent
 import pytest
@@ -17,7 +18,7 @@ from gevent.pool import Pool
 from support import MS, Certs
 
 import erps_gevent as erps
-from erps_gevent import Reply
+from erps_gevent import Reply, lines
 from erps_gevent.server_connection import ServerConnection
 
 
@@ -575,3 +576,56 @@ def test_nothing_is_left_over(kind, certs: Certs):
         round_trip()
     until(lambda: greenlets() <= before, "the greenlets")
     until(lambda: len(os.listdir("/dev/fd")) <= open_before, "the descriptors")
+
+
+@pytest.fixture
+def quick_looks(monkeypatch):
+    """Lines are looked at every few milliseconds."""
+    monkeypatch.setattr(lines, "LOOK_EVERY", 5 * MS)
+
+
+def test_a_line_that_is_too_old_is_moved_and_the_daemon_goes_on_accepting(house, quick_looks):
+    daemon = house.daemon(max_connection_age=100 * MS)
+    client = connected(house, daemon)
+    until(lambda: client.stats["moves"] >= 2)
+    assert client.call(("echo", 1), timeout=PATIENCE) == 1
+    assert daemon.started
+    assert client.stats["lost"] == 0
+    client.close()
+    until(lambda: not daemon.servers)
+    assert daemon._lines._due == {}
+
+
+def test_lines_are_of_any_age_unless_it_is_limited(plain_house, quick_looks):
+    daemon = plain_house.daemon()
+    connected(plain_house, daemon)
+    assert daemon.options["max_connection_age"] is None
+    assert daemon._lines._due == {}
+
+
+def test_ages_differ_a_little_so_that_not_all_clients_move_at_once(plain_house):
+    daemon = plain_house.daemon(max_connection_age=1000.0)
+    for _ in range(5):
+        connected(plain_house, daemon)
+    dues = [due - monotonic() for due in daemon._lines._due.values()]
+    assert len(set(dues)) == 5
+    assert all(890 < due <= 1100 for due in dues)
+
+
+def test_the_count_of_calls_has_refusals_and_lines_that_have_ended(plain_house):
+    daemon = plain_house.daemon()
+    client = connected(plain_house, daemon)
+    client.call(("echo", 1), timeout=PATIENCE)
+    with pytest.raises(erps.ErrorReply):
+        client.call("nonsense", timeout=PATIENCE)
+    assert daemon.info()["calls"] == 2
+    client.close()
+    until(lambda: not daemon.servers)
+    assert daemon.info()["calls"] == 2
+
+
+def test_a_pool_that_was_given_is_not_replaced_by_a_hosts(plain_house):
+    own = Pool(1)
+    daemon = plain_house.daemon(spawn=own)
+    daemon.hosted(Pool(5))
+    assert daemon.places is own

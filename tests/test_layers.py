@@ -22,7 +22,7 @@ LAYERS = (
     {"connection"},
     {"server_connection", "client_connection", "pacing"},
     {"etf_connection"},
-    {"server", "healing", "client_loop", "dialects"},
+    {"server", "healing", "client_loop", "dialects", "observing"},
     {"lifeline", "lines"},
     {"acceptor", "live_servers", "daemon_process"},
     {"daemon", "client"},

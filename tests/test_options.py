@@ -39,6 +39,7 @@ DEFAULTS = {
     "heal": True,
     "hub": "auto",
     "max_connections": 10_000,
+    "max_connection_age": None,
     "max_handshakes": 1000,
     "handshake_timeout": 5.0,
     "reuse_port": False,

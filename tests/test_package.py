@@ -63,8 +63,8 @@ def test_four_packages_are_needed_at_run_time_and_no_more(requirements):
     assert {one.name for one in requirements if one.marker is None} == RUNTIME
 
 
-def test_the_extras_are_demo_hosting_test_and_testing(installed):
-    assert set(installed.metadata.get_all("Provides-Extra")) == {"demo", "hosting", "test", "testing"}
+def test_the_extras_are_demo_gunicorn_hosting_test_and_testing(installed):
+    assert set(installed.metadata.get_all("Provides-Extra")) == {"demo", "gunicorn", "hosting", "test", "testing"}
 
 
 def test_the_command_is_installed(installed):
@@ -75,6 +75,11 @@ def test_the_command_is_installed(installed):
 def test_the_plugin_of_pytest_is_installed(installed):
     (plugin,) = installed.entry_points.select(group="pytest11")
     assert (plugin.name, plugin.value) == ("erps_gevent", "erps_gevent.testing")
+
+
+def test_the_worker_of_gunicorn_is_installed(installed):
+    (worker,) = installed.entry_points.select(group="gunicorn.workers")
+    assert (worker.name, worker.value) == ("erps", "erps_gevent.integrations.gunicorn:ErpsWorker")
 
 
 def test_importing_the_package_patches_nothing():

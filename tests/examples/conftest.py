@@ -16,7 +16,11 @@ from pathlib import Path
 import pytest
 from support import ROOT, child_environ
 
-PROGRAMS = {"python": [sys.executable], "erps": [sys.executable, "-m", "erps_gevent.cli"]}
+PROGRAMS = {
+    "python": [sys.executable],
+    "erps": [sys.executable, "-m", "erps_gevent.cli"],
+    "gunicorn": [sys.executable, "-m", "gunicorn"],
+}
 MAIN = ("server.py", "run_tests.py")  # the script whose docstring says how to run the example
 DOCUMENTED_PORT = "4747"
 
