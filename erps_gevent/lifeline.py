@@ -26,6 +26,7 @@ from erps_gevent.dialects import DIALECTS
 from erps_gevent.errors import CallExit, CallingSelf, CallTimeout, Disconnected, Overloaded
 from erps_gevent.healing import Healer, State
 from erps_gevent.otp import behaviour, bridge
+from erps_gevent.otp.bridge import get_ident
 from erps_gevent.otp.gen import dead_end, describe
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.inbox import Inbox
@@ -185,9 +186,10 @@ class Lifeline:
     # From any thread. A hub that does not turn may not hold a caller for longer than its timeout.
 
     def call(self, request: Any, timeout: float | None = 5.0, wait: bool = False) -> Any:
-        _check_timeout("timeout", timeout)
+        if timeout.__class__ is not float or not timeout >= 0:  # type: ignore[operator]
+            _check_timeout("timeout", timeout)
         hub = self.hub or self.choose_hub()
-        if hub is not None and bridge.is_foreign(hub):
+        if hub is not None and hub.thread_ident != get_ident():
             return bridge.run_in(hub, self._call, request, timeout, wait, patience=timeout)
         return self._call(request, timeout, wait)
 

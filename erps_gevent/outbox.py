@@ -54,9 +54,11 @@ class Outbox:
         "_begun",
         "_failed",
         "_hub",
+        "_later",
         "_patience",
         "_queue",
         "_sealed",
+        "_seals",
         "_send_timeout",
         "_stream",
         "_waiting",
@@ -69,7 +71,9 @@ class Outbox:
 
     def __init__(self, hub: Hub, stream: Stream, send_timeout: float, failed: Callable[[Exception], Any]) -> None:
         self._hub = hub
+        self._later = hub.loop.run_callback
         self._stream = stream
+        self._seals = stream.seals
         self._send_timeout = send_timeout
         self._failed = failed
         self._queue: deque[Entry] = deque()
@@ -100,7 +104,7 @@ class Outbox:
             self.size += len(frame)
             return entry
         self._batch_due = True
-        self._hub.loop.run_callback(self._end_of_turn)
+        self._later(self._end_of_turn)
         self._send(frame if self.sign is None else self.sign(frame))
         return None
 
@@ -220,7 +224,7 @@ class Outbox:
             self.size += len(self._begun)
             data = memoryview(data)[:SEAL_SIZE]
         try:
-            sealed = self._stream.seal(data)
+            sealed = self._stream.seal(data) if self._seals else data
             taken = self._stream.send(sealed)
         except Disconnected as error:
             self._fail(error)

@@ -94,17 +94,21 @@ class Inbox:
 
     def park(self, deadline: float | None) -> bool:
         """Park until something wakes this inbox; False when the deadline has passed."""
-        seconds = None if deadline is None else deadline - monotonic()
-        if seconds is not None and seconds <= 0:
-            return False
-        waiter: Waiter[Any] = Waiter(self.hub)
-        self.parked = waiter
+        seconds = None
+        if deadline is not None:
+            seconds = deadline - monotonic()
+            if seconds <= 0:
+                return False
+        self.parked = waiter = Waiter(self.hub)
         try:
-            answer(waiter, seconds)
+            if seconds is None:
+                waiter.get()
+            else:
+                answer(waiter, seconds)
         finally:
             self.parked = None
         self.begin_turn()
-        return bool(self.mailbox) or deadline is None or monotonic() < deadline
+        return deadline is None or bool(self.mailbox) or monotonic() < deadline
 
     def close(self) -> None:
         """Drop what is queued; the process is dead."""

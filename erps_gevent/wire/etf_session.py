@@ -80,6 +80,7 @@ class EtfSession(Session):
     """
 
     sends = takes = _TABLE
+    usual = None
     begins = State.OPEN
 
     def __init__(self, stamp: Stamp, *args: Any, compressed: bool | int = False, **options: Any) -> None:
@@ -172,6 +173,7 @@ class EtfServerSession(EtfSession, ServerSession):
     def __init__(self, stamp: Stamp, *args: Any, **options: Any) -> None:
         super().__init__(stamp, *args, **options)
         self._stamp = _UNSTAMPED
+        self._tails = _UNSTAMPED.tails
 
     def welcome(self, keepalive: float | None, max_pending: int) -> bytes:
         return b""

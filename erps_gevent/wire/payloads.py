@@ -7,6 +7,7 @@ it was empty) and raises BadPacket for any other shape, so what it returns needs
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -49,6 +50,9 @@ class Packet(NamedTuple):
     ref: int | None = None
     value: Any = None
     meta: Any = None
+
+
+_packet: Callable[[tuple[Any, ...]], Packet] = partial(tuple.__new__, Packet)
 
 
 def ref_item(ref: int) -> bytes:
@@ -127,15 +131,18 @@ def welcome(keepalive: float | None, max_pending: int, max_size: int, nonce: byt
 # Readers. That of a call and that of a reply are on the path of every call.
 
 
-def _read_call(body: Any) -> Packet:
-    if type(body) is list and 2 <= len(body) <= 3 and _is_ref(body[0]):
-        return Packet(CALL, body[0], body[1], _meta(body) if len(body) == 3 else None)
+# These two make their packet without the steps that a NamedTuple's own constructor takes.
+
+
+def read_call(body: Any) -> Packet:
+    if type(body) is list and 2 <= len(body) <= 3 and type(body[0]) is int and 0 < body[0] <= _MAX_REF:
+        return _packet((CALL, body[0], body[1], _meta(body) if len(body) == 3 else None))
     raise misshapen(CALL)
 
 
-def _read_reply(body: Any) -> Packet:
-    if type(body) is list and len(body) == 2 and _is_ref(body[0]):
-        return Packet(REPLY, body[0], body[1])
+def read_reply(body: Any) -> Packet:
+    if type(body) is list and len(body) == 2 and type(body[0]) is int and 0 < body[0] <= _MAX_REF:
+        return _packet((REPLY, body[0], body[1], None))
     raise misshapen(REPLY)
 
 
@@ -194,9 +201,9 @@ def _reader_of_ending(type_: Type) -> Callable[[Any], Packet]:
 
 
 READERS: dict[int, Callable[[Any], Packet]] = {
-    Type.CALL: _read_call,
+    Type.CALL: read_call,
     Type.CAST: _reader_of_unasked(Type.CAST),
-    Type.REPLY: _read_reply,
+    Type.REPLY: read_reply,
     Type.PUSH: _reader_of_unasked(Type.PUSH),
     Type.ERROR: _read_error,
     Type.CANCEL: _read_cancel,

@@ -88,8 +88,10 @@ def judge(values: Iterable[Any], room: int, refused: Types) -> None:
         if kind in _LEAVES:
             continue
         if kind is dict:
-            judge(value.values(), room - 1, refused)
-            judge(value.keys(), room - 1, refused)
+            # Most are flat, as the meta of a packet is.
+            if not (_no_containers(map(type, value.values())) and _no_containers(map(type, value))):
+                judge(value.values(), room - 1, refused)
+                judge(value.keys(), room - 1, refused)
         elif kind in _SEQUENCES:
             judge(value, room - 1, refused)
         elif kind in refused:

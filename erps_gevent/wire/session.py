@@ -23,6 +23,7 @@ class ClientSession(Session):
 
     role = Role.CLIENT
     peer = Role.SERVER
+    usual = REPLY
 
     def __init__(self, stamp: Stamp, **options: Any) -> None:
         super().__init__(stamp, **options)
@@ -78,11 +79,20 @@ class ClientSession(Session):
                 "give both the same, or check the address"
             )
 
+    def _usual(self, body: Any) -> Packet:
+        packet = payloads.read_reply(body)
+        if packet[1] > self._last_ref:  # type: ignore[operator]
+            raise self._unasked(packet.ref)
+        return packet
+
+    def _unasked(self, ref: int | None) -> BadPacket:
+        return BadPacket(f"the server answers the call {ref}, and the last one was {self._last_ref}")
+
     def _judged(self, packet: Packet, after: State) -> State:
         ref = packet.ref
         if ref is not None:
             if ref > self._last_ref:
-                raise BadPacket(f"the server answers the call {ref}, and the last one was {self._last_ref}")
+                raise self._unasked(ref)
         elif packet.type is Type.WELCOME:
             limits = packet.value
             self.peer_max_size = min(limits["max_size"], MOST_SIZE)
@@ -101,6 +111,7 @@ class ServerSession(Session):
 
     role = Role.SERVER
     peer = Role.CLIENT
+    usual = CALL
 
     def __init__(self, stamp: Stamp, versions: Any = None, **options: Any) -> None:
         super().__init__(stamp, **options)
@@ -177,12 +188,23 @@ class ServerSession(Session):
                 "deploy a client of a served version, or widen versions="
             )
 
+    def _usual(self, body: Any) -> Packet:
+        packet = payloads.read_call(body)
+        ref: Any = packet[1]
+        if ref <= self._last_ref:
+            raise self._miscounted(ref)
+        self._last_ref = ref
+        return packet
+
+    def _miscounted(self, ref: int) -> BadPacket:
+        return BadPacket(f"the reference {ref} of a call is not above the one before it, {self._last_ref}")
+
     def _judged(self, packet: Packet, after: State) -> State:
         type_, ref, value, _ = packet
         if type_ is CALL:
             assert ref is not None
             if ref <= self._last_ref:
-                raise BadPacket(f"the reference {ref} of a call is not above the one before it, {self._last_ref}")
+                raise self._miscounted(ref)
             self._last_ref = ref
         elif type_ is Type.HELLO:
             self.peer_max_size = min(value["max_size"], MOST_SIZE)
