@@ -257,7 +257,11 @@ class ServerConnection(Connection[ServerSession]):
             except Disconnected:
                 return
         if self.cause is None:
-            self._write(frame)
+            try:
+                self.outbox.write(frame)
+            except Disconnected:
+                # A closed outbox has already woken whoever ends this line.
+                return
 
     def _check_line(self) -> None:
         if self.cause is not None:

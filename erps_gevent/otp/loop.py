@@ -205,7 +205,7 @@ class Loop:
                 given = self.watch.deliver(self, event)
             elif event.__class__ is Call:
                 # The way of nearly every event.
-                given = self.server().handle_call(event.request, event.from_)
+                given = (self.instance or self.server()).handle_call(event.request, event.from_)
             else:
                 given = self.deliver(event)
         except ErrorReply as refusal:

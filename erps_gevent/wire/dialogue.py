@@ -142,41 +142,37 @@ class Session:
         self.received_bytes += len(chunk)
         if self.error is not None:
             return packets
+        at, size, most, usual_start = 0, len(chunk), self._framer.max_size, self._usual_start
         try:
-            if self._usual_start and not self._framer.held:
-                at = self._take_usual(chunk, packets)
-                if at == len(chunk):
-                    return packets
-                chunk = chunk[at:]
-            for frame in self._framer.feed(chunk):
-                packets.append(self._open(frame) if self._signer is None else self._open_signed(frame, self._signer))
+            # Nearly all that comes is a call, or a reply to one, and whole: this is the shorter way for these. All else,
+            # and all that is wrong, goes through the framer and `_open`.
+            while size - at > HEADER_SIZE and usual_start:
+                start = at + HEADER_SIZE
+                magic, payload_size = _PREFIX(chunk, at)
+                end = start + payload_size
+                if not 0 < payload_size <= most or end > size or magic != MAGIC:
+                    break
+                if not chunk.startswith(usual_start, at + _PREFIX_SIZE):
+                    break
+                packet = self._usual(chunk[start:end])
+                if packet is None:
+                    break
+                packets.append(packet)
+                at = end
+            if at < size:
+                for frame in self._framer.feed(chunk[at:] if at else chunk):
+                    signer = self._signer
+                    packets.append(self._open(frame) if signer is None else self._open_signed(frame, signer))
         except ProtocolError as error:
             self.error = error
         else:
             self.error = self._framer.error
+        # While it holds the start of a packet, what comes next is the rest of that.
+        self._usual_start = b"" if self._framer.held else self._usual_head
         return packets
 
-    def _take_usual(self, chunk: bytes, packets: list[Packet]) -> int:
-        """Take the packets of the usual type that `chunk` starts with, and return where the first other one starts.
-
-        Nearly all that comes is a call, or its reply, in the same chunk as its beginning and its end; this is the
-        shorter way for these. Everything else, and all that is wrong, goes the way of `_open`.
-        """
-        at, size, most = 0, len(chunk), self._framer.max_size
-        while size - at > HEADER_SIZE:
-            magic, payload_size = _PREFIX(chunk, at)
-            start = at + HEADER_SIZE
-            end = start + payload_size
-            if end > size or payload_size > most or not payload_size:
-                break
-            if magic != MAGIC or not chunk.startswith(self._usual_start, at + _PREFIX_SIZE):
-                break
-            packets.append(self._usual(terms.decode(chunk[start:end], self.safe)))
-            at = end
-        return at
-
-    def _usual(self, body: Any) -> Packet:
-        """The packet of the usual type with this in it, judged. raises: BadPacket"""
+    def _usual(self, payload: bytes) -> Packet | None:
+        """The packet of the usual type with this in it, or None: then it takes the long way. raises: ProtocolError"""
         raise NotImplementedError
 
     def eof(self) -> ProtocolError | None:
@@ -207,7 +203,8 @@ class Session:
     def _expect_usual(self) -> None:
         """From here on packets of the usual type may come, or not: what their headers have after the size."""
         expected = self.usual is not None and self.usual in self._takes and self._signer is None
-        self._usual_start = bytes((self.usual or 0,)) + self._peer_header if expected and self._peer_header else b""
+        self._usual_head = bytes((self.usual or 0,)) + self._peer_header if expected and self._peer_header else b""
+        self._usual_start = self._usual_head
 
     def _open(self, frame: Frame) -> Packet:
         after = self._takes.get(frame.type)

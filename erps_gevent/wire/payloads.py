@@ -37,9 +37,10 @@ KEEPALIVE_RANGE = (0.1, 86400.0)  # seconds. Less is a flood, and what is more n
 
 CALL, REPLY = Type.CALL, Type.REPLY  # A look-up in an Enum takes as long as all the rest of a check.
 
-_MAX_REF = 2**63 - 1
+MAX_REF = 2**63 - 1
 _NULL = b"\xf6"
-_REMAINING = Struct(">3sBd").pack  # {"t": a float of 8 bytes
+FLOAT = Struct(">d")
+TIME_HEAD = b"\xa1\x61t\xfb"  # {"t": a float of 8 bytes
 _REF8, _REF16, _REF32, _REF64 = (Struct(code).pack for code in (">BB", ">BH", ">BI", ">BQ"))
 
 
@@ -52,7 +53,8 @@ class Packet(NamedTuple):
     meta: Any = None
 
 
-_packet: Callable[[tuple[Any, ...]], Packet] = partial(tuple.__new__, Packet)
+# Without the steps that a NamedTuple's own constructor takes.
+new_packet: Callable[[tuple[Any, ...]], Packet] = partial(tuple.__new__, Packet)
 
 
 def ref_item(ref: int) -> bytes:
@@ -72,7 +74,7 @@ def call(ref: int, value: bytes, remaining: float | None) -> bytes:
     """value: CBOR already, here and below; remaining: seconds that the caller waits, None for ever."""
     if remaining is None:
         return b"".join((b"\x82", ref_item(ref), value))
-    return b"".join((b"\x83", ref_item(ref), value, _REMAINING(b"\xa1\x61t", 0xFB, remaining)))
+    return b"".join((b"\x83", ref_item(ref), value, TIME_HEAD, FLOAT.pack(remaining)))
 
 
 def reply(ref: int, value: bytes) -> bytes:
@@ -128,21 +130,18 @@ def welcome(keepalive: float | None, max_pending: int, max_size: int, nonce: byt
     return terms.encode(body)
 
 
-# Readers. That of a call and that of a reply are on the path of every call.
+# Readers. Most calls and replies do not come here: see `_usual` of the sessions.
 
 
-# These two make their packet without the steps that a NamedTuple's own constructor takes.
-
-
-def read_call(body: Any) -> Packet:
-    if type(body) is list and 2 <= len(body) <= 3 and type(body[0]) is int and 0 < body[0] <= _MAX_REF:
-        return _packet((CALL, body[0], body[1], _meta(body) if len(body) == 3 else None))
+def _read_call(body: Any) -> Packet:
+    if type(body) is list and 2 <= len(body) <= 3 and _is_ref(body[0]):
+        return Packet(CALL, body[0], body[1], _meta(body) if len(body) == 3 else None)
     raise misshapen(CALL)
 
 
-def read_reply(body: Any) -> Packet:
-    if type(body) is list and len(body) == 2 and type(body[0]) is int and 0 < body[0] <= _MAX_REF:
-        return _packet((REPLY, body[0], body[1], None))
+def _read_reply(body: Any) -> Packet:
+    if type(body) is list and len(body) == 2 and _is_ref(body[0]):
+        return Packet(REPLY, body[0], body[1])
     raise misshapen(REPLY)
 
 
@@ -201,9 +200,9 @@ def _reader_of_ending(type_: Type) -> Callable[[Any], Packet]:
 
 
 READERS: dict[int, Callable[[Any], Packet]] = {
-    Type.CALL: read_call,
+    Type.CALL: _read_call,
     Type.CAST: _reader_of_unasked(Type.CAST),
-    Type.REPLY: read_reply,
+    Type.REPLY: _read_reply,
     Type.PUSH: _reader_of_unasked(Type.PUSH),
     Type.ERROR: _read_error,
     Type.CANCEL: _read_cancel,
@@ -220,7 +219,7 @@ def misshapen(type_: Type) -> BadPacket:
 
 
 def _is_ref(value: Any) -> bool:
-    return type(value) is int and 0 < value <= _MAX_REF
+    return type(value) is int and 0 < value <= MAX_REF
 
 
 def _meta(body: list[Any]) -> dict[Any, Any]:

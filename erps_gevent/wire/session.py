@@ -11,7 +11,17 @@ from erps_gevent.errors import BadPacket, IdentifierMismatch, VersionMismatch
 from erps_gevent.wire import payloads, terms
 from erps_gevent.wire.dialogue import HELLO_SIZE, Role, Session, State
 from erps_gevent.wire.packet import Frame, Stamp, Type
-from erps_gevent.wire.payloads import CALL, MOST_SIZE, READERS, REPLY, Packet
+from erps_gevent.wire.payloads import (
+    CALL,
+    FLOAT,
+    MAX_REF,
+    MOST_SIZE,
+    READERS,
+    REPLY,
+    TIME_HEAD,
+    Packet,
+    new_packet,
+)
 from erps_gevent.wire.refusals import Code, Refusal
 from erps_gevent.wire.signing import UNKNOWN
 
@@ -79,20 +89,19 @@ class ClientSession(Session):
                 "give both the same, or check the address"
             )
 
-    def _usual(self, body: Any) -> Packet:
-        packet = payloads.read_reply(body)
-        if packet[1] > self._last_ref:  # type: ignore[operator]
-            raise self._unasked(packet.ref)
-        return packet
-
-    def _unasked(self, ref: int | None) -> BadPacket:
-        return BadPacket(f"the server answers the call {ref}, and the last one was {self._last_ref}")
+    def _usual(self, payload: bytes) -> Packet | None:
+        body = terms.decode(payload, self.safe)
+        if type(body) is list and len(body) == 2:
+            ref, value = body
+            if type(ref) is int and 0 < ref <= self._last_ref:
+                return new_packet((REPLY, ref, value, None))
+        return None
 
     def _judged(self, packet: Packet, after: State) -> State:
         ref = packet.ref
         if ref is not None:
             if ref > self._last_ref:
-                raise self._unasked(ref)
+                raise BadPacket(f"the server answers the call {ref}, and the last one was {self._last_ref}")
         elif packet.type is Type.WELCOME:
             limits = packet.value
             self.peer_max_size = min(limits["max_size"], MOST_SIZE)
@@ -188,23 +197,32 @@ class ServerSession(Session):
                 "deploy a client of a served version, or widen versions="
             )
 
-    def _usual(self, body: Any) -> Packet:
-        packet = payloads.read_call(body)
-        ref: Any = packet[1]
-        if ref <= self._last_ref:
-            raise self._miscounted(ref)
-        self._last_ref = ref
-        return packet
-
-    def _miscounted(self, ref: int) -> BadPacket:
-        return BadPacket(f"the reference {ref} of a call is not above the one before it, {self._last_ref}")
+    def _usual(self, payload: bytes) -> Packet | None:
+        meta = None
+        if payload[0] == 0x83:
+            if payload[-12:-8] != TIME_HEAD:
+                return None
+            # The meta is the remaining time, and taking it off is quicker than having it decoded. Had these bytes been
+            # the end of something else, what is left were no array of two.
+            meta = {"t": FLOAT.unpack_from(payload, len(payload) - 8)[0]}
+            payload = b"\x82" + payload[1:-12]
+        try:
+            body = terms.decode(payload, self.safe)
+        except BadPacket:
+            return None
+        if type(body) is list and len(body) == 2 and (meta is None or meta["t"] >= 0):
+            ref, value = body
+            if type(ref) is int and self._last_ref < ref <= MAX_REF:
+                self._last_ref = ref
+                return new_packet((CALL, ref, value, meta))
+        return None
 
     def _judged(self, packet: Packet, after: State) -> State:
         type_, ref, value, _ = packet
         if type_ is CALL:
             assert ref is not None
             if ref <= self._last_ref:
-                raise self._miscounted(ref)
+                raise BadPacket(f"the reference {ref} of a call is not above the one before it, {self._last_ref}")
             self._last_ref = ref
         elif type_ is Type.HELLO:
             self.peer_max_size = min(value["max_size"], MOST_SIZE)

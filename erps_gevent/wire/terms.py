@@ -14,7 +14,7 @@ from typing import Any
 from cbor2 import CBORDecodeError, CBORTag, dumps, loads
 
 from erps_gevent.errors import BadPacket, EncodeError, ProtocolError, UnsafeTerm
-from erps_gevent.wire.safe import ATOMS, LENIENT, MAX_DEPTH, NO_DATA, SAFE, Types, clash, judge, refuse_tag
+from erps_gevent.wire.safe import ATOMS, LEAVES, LENIENT, MAX_DEPTH, NO_DATA, SAFE, Types, clash, judge, refuse_tag
 from erps_gevent.wire.types import APPLICATION, DICT, FROZENSET, PACK, REGISTERED, SET, TUPLE, register_type
 from erps_gevent.wire.unsendable import Unsendable, name_of
 from erps_gevent.wire.weight import MAX_WEIGHT, too_heavy
@@ -248,7 +248,10 @@ def decode(payload: bytes | memoryview, safe: bool = True) -> Any:
     if end != _END:
         raise BadPacket("there are bytes left over after the value")
     if type(value) is list:  # [ref, value, ...]: the array of the packet does not count.
-        judge(value, MAX_DEPTH, NO_DATA if safe else _NOTHING)
+        for part in value:
+            if type(part) not in LEAVES:
+                judge(value, MAX_DEPTH, NO_DATA if safe else _NOTHING)
+                break
     elif type(value) not in ATOMS:
         judge((value,), MAX_DEPTH, NO_DATA if safe else _NOTHING)
     return value
