@@ -95,12 +95,14 @@ class ClientConnection(Connection[ClientSession]):
 
     # What callers do.
 
-    def call(self, request: Any, timeout: float | None, deadline: float | None) -> Any:
-        """Send a call and wait for its answer; see Client.call. The line is up and has room."""
+    def call(self, request: Any, timeout: float | None, remaining: float | None) -> Any:
+        """Send a call and wait for its answer; see Client.call. The line is up and has room.
+
+        remaining: seconds that are left of the timeout.
+        """
         if len(self.pending) >= self.max_pending:
             text = f"{self.max_pending} calls of this line are pending; wait for replies, or raise max_pending"
             raise Overloaded(text, reason="overloaded", request=request)
-        remaining = None if deadline is None else max(deadline - monotonic(), 0.0)
         ref, frame = self.session.call(request, remaining)
         waiter: Waiter[Any] = Waiter(self.hub)
         # atomic: no switch from here to get(), or the line could end between and nobody fail this call.
@@ -108,6 +110,7 @@ class ClientConnection(Connection[ClientSession]):
             # An application type's encoder has parked, and the line was lost meanwhile.
             raise self._lost(request, sent=False)
         entry = self.outbox.write(frame)
+        deadline = None if remaining is None else monotonic() + remaining
         self.pending[ref] = waiter, entry, request, deadline, timeout
         if deadline is not None and deadline < self.alarm.at:
             self.alarm.set(deadline)

@@ -113,8 +113,11 @@ class ServerConnection(Connection[ServerSession]):
 
     def next(self, deadline: float | None = None) -> Any:
         """The next event: from the line and the mailbox in turns. None when the deadline has passed. Parks."""
+        now = monotonic()
         self.served += 1
-        if self.served > TURN_EVENTS or monotonic() > self.turn_ends:
+        if self.served == 1:
+            self.turn_ends = now + TURN_SECONDS
+        elif self.served > TURN_EVENTS or now > self.turn_ends:
             self._yield()
         while True:
             if self.mailbox and not self.line_first:
@@ -123,16 +126,17 @@ class ServerConnection(Connection[ServerSession]):
             self.line_first = False
             while self.events:
                 event = self.events.popleft()
-                if event.__class__ is not Call or self._is_wanted(event.from_):  # type: ignore[attr-defined]
+                if event.__class__ is not Call or self._is_wanted(event.from_, now):  # type: ignore[attr-defined]
                     return event
             if self.cause is not None:
                 return StopRequest(DISCONNECTED)
             if not self.mailbox and not self._more_events(deadline):
                 return None
+            now = self.heard
 
-    def _is_wanted(self, from_: From) -> bool:
+    def _is_wanted(self, from_: From, now: float) -> bool:
         """False if the caller has given up before the call was started."""
-        if self.cause is None and not from_.done and (from_.deadline is None or monotonic() < from_.deadline):
+        if self.cause is None and not from_.done and (from_.deadline is None or now < from_.deadline):
             return True
         from_.done = True
         self.calls.pop(from_.ref, None)  # type: ignore[attr-defined]
@@ -181,7 +185,7 @@ class ServerConnection(Connection[ServerSession]):
             self._write(self.session.refusal(ref, refusal_of(Overloaded(text))))
             return
         remaining = meta.get("t") if meta else None
-        deadline = monotonic() + remaining if type(remaining) is float else None
+        deadline = self.heard + remaining if type(remaining) is float else None
         from_ = self.calls[ref] = RemoteFrom(self, ref, deadline)
         self.events.append(Call(request, from_))
 

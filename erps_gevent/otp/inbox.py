@@ -79,7 +79,9 @@ class Inbox:
     def take_turn(self) -> None:
         """Count one event; parks for a turn of the loop when this process has had the hub for long enough."""
         self.served += 1
-        if self.served > TURN_EVENTS or monotonic() > self.turn_ends:
+        if self.served == 1:
+            self.turn_ends = monotonic() + TURN_SECONDS
+        elif self.served > TURN_EVENTS or monotonic() > self.turn_ends:
             self._yield()
 
     def _yield(self) -> None:
@@ -107,7 +109,8 @@ class Inbox:
                 answer(waiter, seconds)
         finally:
             self.parked = None
-        self.begin_turn()
+        # A turn begins with the first event that is not waited for.
+        self.served = 0
         return deadline is None or bool(self.mailbox) or monotonic() < deadline
 
     def close(self) -> None:

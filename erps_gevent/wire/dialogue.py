@@ -35,7 +35,8 @@ from erps_gevent.wire.signing import KeyId, Keyring, Signer
 DEFLATE_ABOVE = 256  # bytes. Below it deflating costs more than it saves.
 HELLO_SIZE = 4096  # bytes. Before the peer has said who it is and what it takes, no packet needs more.
 
-_PREFIX = Struct(">4sI").unpack_from  # magic, payload size
+_PREFIX = Struct(">II").unpack_from  # magic, payload size
+_MAGIC = int.from_bytes(MAGIC, "big")
 _PREFIX_SIZE = 8
 
 KEEPALIVE_PACKET = Packet(Type.KEEPALIVE)
@@ -150,7 +151,7 @@ class Session:
                 start = at + HEADER_SIZE
                 magic, payload_size = _PREFIX(chunk, at)
                 end = start + payload_size
-                if not 0 < payload_size <= most or end > size or magic != MAGIC:
+                if not 0 < payload_size <= most or end > size or magic != _MAGIC:
                     break
                 if not chunk.startswith(usual_start, at + _PREFIX_SIZE):
                     break
@@ -197,6 +198,7 @@ class Session:
         self.state = state
         # Two look-ups less for each packet of a call.
         self._sends = self.sends[self.role, state]
+        self._stays = frozenset(type_ for type_, after in self._sends.items() if after is state)
         self._takes = self.takes[self.peer, state]
         self._expect_usual()
 
@@ -285,8 +287,7 @@ class Session:
 
         root: the word for the value in an error's text.
         """
-        after = self._sends.get(type_)
-        if after is self.state and len(payload) <= DEFLATE_ABOVE:
+        if len(payload) <= DEFLATE_ABOVE and type_ in self._stays:
             # The way of nearly every packet. Whoever takes packets takes larger ones than this.
             return b"".join((MAGIC, len(payload).to_bytes(4, "big"), self._tails[type_], payload))
         after = self._after(type_)

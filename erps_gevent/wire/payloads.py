@@ -70,17 +70,6 @@ def ref_item(ref: int) -> bytes:
     return _REF64(0x1B, ref)
 
 
-def call(ref: int, value: bytes, remaining: float | None) -> bytes:
-    """value: CBOR already, here and below; remaining: seconds that the caller waits, None for ever."""
-    if remaining is None:
-        return b"".join((b"\x82", ref_item(ref), value))
-    return b"".join((b"\x83", ref_item(ref), value, TIME_HEAD, FLOAT.pack(remaining)))
-
-
-def reply(ref: int, value: bytes) -> bytes:
-    return b"".join((b"\x82", ref_item(ref), value))
-
-
 def unasked(value: bytes) -> bytes:
     """A cast or a push."""
     return b"\x82\xf6" + value

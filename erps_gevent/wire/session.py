@@ -21,6 +21,7 @@ from erps_gevent.wire.payloads import (
     TIME_HEAD,
     Packet,
     new_packet,
+    ref_item,
 )
 from erps_gevent.wire.refusals import Code, Refusal
 from erps_gevent.wire.signing import UNKNOWN
@@ -58,7 +59,11 @@ class ClientSession(Session):
         """
         value = terms.encode(request, "request")
         ref = self._last_ref + 1
-        frame = self._frame(CALL, payloads.call(ref, value, remaining), "request")
+        if remaining is None:
+            payload = b"".join((b"\x82", ref_item(ref), value))
+        else:
+            payload = b"".join((b"\x83", ref_item(ref), value, TIME_HEAD, FLOAT.pack(remaining)))
+        frame = self._frame(CALL, payload, "request")
         self._last_ref = ref
         return ref, frame
 
@@ -67,7 +72,7 @@ class ClientSession(Session):
 
     def cancel(self, ref: int) -> bytes:
         """Nobody waits for the reply to `ref` any more."""
-        return self._control(Type.CANCEL, payloads.ref_item(ref))
+        return self._control(Type.CANCEL, ref_item(ref))
 
     def bye(self) -> bytes:
         """The last packet."""
@@ -148,7 +153,8 @@ class ServerSession(Session):
 
     def reply(self, ref: int, value: Any) -> bytes:
         """raises: EncodeError  it cannot be sent, or is larger than the client takes."""
-        return self._frame(REPLY, payloads.reply(ref, terms.encode(value, "reply")), "reply")
+        payload = b"".join((b"\x82", ref_item(ref), terms.encode(value, "reply")))
+        return self._frame(REPLY, payload, "reply")
 
     def push(self, value: Any) -> bytes:
         """raises: EncodeError  it cannot be sent, or is larger than the client takes."""
