@@ -27,8 +27,10 @@ from erps_gevent.wire.payloads import REPLY
 from erps_gevent.wire.refusals import Refusal, error_of
 from erps_gevent.wire.session import ClientSession, Packet, State
 
-# Who waits for a reply, the entry of the request in the outbox, the request, the deadline, and the timeout it came from.
+# Who waits for a reply, the entry of the request in the outbox, the request, the deadline, the timeout it came from.
 Waiting: TypeAlias = "tuple[Waiter[Any], Entry | None, Any, float | None, float | None]"
+
+_BEFORE_ALL = (Type.WELCOME, Type.ERROR)  # what is taken at once, also before the client knows that the line is up
 
 
 class ClientConnection(Connection[ClientSession]):
@@ -224,7 +226,7 @@ class ClientConnection(Connection[ClientSession]):
 
         None of this parks, and an application type's `unpack`, the only code of the user's in it, may not either.
         """
-        if self.early is None and self.listening and self.doubt is None:
+        if self.early is None and self.listening and self.cause is None and self.doubt is None:
             try:
                 self.pull()
             except BaseException:
@@ -267,9 +269,8 @@ class ClientConnection(Connection[ClientSession]):
 
     def _look_again(self, why: Disconnected) -> None:
         self.silent = None
-        heard = self.heard
         self.pull()
-        if self.heard == heard:
+        if self.asked is not None and self.heard < self.asked:
             self.lose(why)
 
     def _stop_clock(self) -> None:
@@ -281,7 +282,7 @@ class ClientConnection(Connection[ClientSession]):
 
     def take(self, packet: Packet) -> None:
         type_, ref, value, _ = packet
-        if self.early is not None and type_ is not Type.ERROR:
+        if self.early is not None and type_ not in _BEFORE_ALL:
             self._take_early(packet, self.early)
         elif type_ is REPLY:
             waiting = self.pending.pop(ref, None) if ref else None
@@ -297,11 +298,11 @@ class ClientConnection(Connection[ClientSession]):
             self._take_error(ref, value)
         elif type_ is Type.GOAWAY:
             self.on_goaway(self)
+        elif type_ is Type.WELCOME:
+            self.max_pending = min(self.max_pending, self.session.max_pending)
 
     def _take_early(self, packet: Packet, early: list[Packet]) -> None:
-        if packet.type is Type.WELCOME:
-            self.max_pending = min(self.max_pending, self.session.max_pending)
-        elif packet.type is Type.HELLO:
+        if packet.type is Type.HELLO:
             with contextlib.suppress(Disconnected):
                 self.outbox.write(self.session.proof())
         else:

@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Any, Generic, TypeVar
 
 import gevent
+from gevent.hub import Waiter
 
 from erps_gevent.errors import CallExit, Disconnected
 from erps_gevent.otp.inbox import Inbox
@@ -116,8 +117,16 @@ class Connection(Inbox, Generic[S]):
             self.watcher.start(self._readable)
         self.listening = True
         try:
-            return Inbox.park(self, deadline)
+            if deadline is not None:
+                return Inbox.park(self, deadline)
+            # As there, and here for the sake of one step less in every call.
+            waiter: Waiter[Any] = Waiter(self.hub)
+            self.parked = waiter
+            waiter.get()
+            self.served = 1
+            return True
         finally:
+            self.parked = None
             self.listening = False
 
     def lose(self, error: Exception) -> None:

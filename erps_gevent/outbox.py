@@ -57,11 +57,11 @@ class Outbox:
         "_begun",
         "_failed",
         "_hub",
+        "_in_clear",
         "_now",
         "_patience",
         "_queue",
         "_sealed",
-        "_seals",
         "_send_timeout",
         "_stream",
         "_turn",
@@ -78,7 +78,7 @@ class Outbox:
         self._now: Callable[[], float] = hub.loop.now
         self._turn = 0.0
         self._stream = stream
-        self._seals = stream.seals
+        self._in_clear = stream.in_clear
         self._send_timeout = send_timeout
         self._failed = failed
         self._queue: deque[Entry] = deque()
@@ -232,7 +232,7 @@ class Outbox:
             self.size += len(self._begun)
             data = memoryview(data)[:SEAL_SIZE]
         try:
-            sealed = self._stream.seal(data) if self._seals else data
+            sealed = data if self._in_clear else self._stream.seal(data)
             taken = self._stream.send(sealed)
         except Disconnected as error:
             self._fail(error)

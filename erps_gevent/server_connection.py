@@ -19,8 +19,8 @@ from gevent.hub import Hub
 
 from erps_gevent.connection import Connection
 from erps_gevent.errors import CallExit, CallTimeout, Disconnected, EncodeError, ErpsError, ErrorReply, Overloaded
-from erps_gevent.otp.bridge import get_ident
-from erps_gevent.otp.inbox import TURN_EVENTS, TURN_SECONDS, Inbox
+from erps_gevent.otp import bridge
+from erps_gevent.otp.inbox import TURN_SECONDS, Inbox
 from erps_gevent.otp.messages import Call, Cast, Event, From, StopRequest
 from erps_gevent.otp.reasons import Shutdown
 from erps_gevent.outbox import HIGH_WATER
@@ -53,7 +53,7 @@ class RemoteFrom(From):
 
     def reply(self, value: Any) -> None:
         # As From.reply, in fewer steps: it is on the way of every call.
-        if self.hub.thread_ident != get_ident():
+        if bridge.is_foreign(self.hub):
             super().reply(value)
         elif not self.done:
             self.done = True
@@ -113,12 +113,7 @@ class ServerConnection(Connection[ServerSession]):
 
     def next(self, deadline: float | None = None) -> Any:
         """The next event: from the line and the mailbox in turns. None when the deadline has passed. Parks."""
-        now = monotonic()
-        self.served += 1
-        if self.served == 1:
-            self.turn_ends = now + TURN_SECONDS
-        elif self.served > TURN_EVENTS or now > self.turn_ends:
-            self._yield()
+        now = self.take_turn()
         while True:
             if self.mailbox and not self.line_first:
                 self.line_first = True
@@ -126,21 +121,19 @@ class ServerConnection(Connection[ServerSession]):
             self.line_first = False
             while self.events:
                 event = self.events.popleft()
-                if event.__class__ is not Call or self._is_wanted(event.from_, now):  # type: ignore[attr-defined]
+                if event.__class__ is not Call:
                     return event
+                from_: Any = event.from_
+                if not from_.done and (from_.deadline is None or now < from_.deadline) and self.cause is None:
+                    return event
+                # The caller has given up before the call was started.
+                from_.done = True
+                self.calls.pop(from_.ref, None)
             if self.cause is not None:
                 return StopRequest(DISCONNECTED)
             if not self.mailbox and not self._more_events(deadline):
                 return None
             now = self.heard
-
-    def _is_wanted(self, from_: From, now: float) -> bool:
-        """False if the caller has given up before the call was started."""
-        if self.cause is None and not from_.done and (from_.deadline is None or now < from_.deadline):
-            return True
-        from_.done = True
-        self.calls.pop(from_.ref, None)  # type: ignore[attr-defined]
-        return False
 
     def _yield(self) -> None:
         super()._yield()

@@ -76,13 +76,19 @@ class Inbox:
             if not Inbox.park(self, deadline):
                 return None
 
-    def take_turn(self) -> None:
-        """Count one event; parks for a turn of the loop when this process has had the hub for long enough."""
+    def take_turn(self) -> float:
+        """Count one event; parks for a turn of the loop when this process has had the hub for long enough.
+
+        return: the time at which it was called, on the monotonic clock.
+        """
+        now = monotonic()
         self.served += 1
-        if self.served == 1:
-            self.turn_ends = monotonic() + TURN_SECONDS
-        elif self.served > TURN_EVENTS or monotonic() > self.turn_ends:
+        if self.served == 2:
+            # The event before this one was waited for. Here the time of a turn begins, which saves a look at the clock.
+            self.turn_ends = now + TURN_SECONDS
+        elif self.served > TURN_EVENTS or now > self.turn_ends:
             self._yield()
+        return now
 
     def _yield(self) -> None:
         gevent.sleep(0)
@@ -101,7 +107,8 @@ class Inbox:
             seconds = deadline - monotonic()
             if seconds <= 0:
                 return False
-        self.parked = waiter = Waiter(self.hub)
+        waiter: Waiter[Any] = Waiter(self.hub)
+        self.parked = waiter
         try:
             if seconds is None:
                 waiter.get()
@@ -109,8 +116,7 @@ class Inbox:
                 answer(waiter, seconds)
         finally:
             self.parked = None
-        # A turn begins with the first event that is not waited for.
-        self.served = 0
+        self.served = 1
         return deadline is None or bool(self.mailbox) or monotonic() < deadline
 
     def close(self) -> None:

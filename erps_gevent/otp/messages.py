@@ -46,15 +46,6 @@ class Reply:
     value: Any
     then: Any = None
 
-    # That of a frozen dataclass takes twice as long, and one of these is made for every call.
-    def __init__(self, value: Any, then: Any = None) -> None:
-        _set_value(self, value)
-        _set_then(self, then)
-
-
-_set_value = Reply.value.__set__  # type: ignore[attr-defined]
-_set_then = Reply.then.__set__  # type: ignore[attr-defined]
-
 
 @dataclass(frozen=True, slots=True)
 class NoReply:

@@ -34,12 +34,11 @@ class Stream:
     The first `receive()` comes before the first wait: with TLS, the handshake may already have read what follows it.
 
     peer:    who is at the other end.
-    seals:   what has to go on the wire is not what was given.
     drained: after a `receive()`: the kernel had no more, so what comes next is to wait. After False, receive again.
     """
 
     __slots__ = ("_sock", "drained", "peer")
-    seals = False
+    in_clear = True  # what goes on the wire is what was given
 
     def __init__(self, sock: PlainSocket, peer: Peer) -> None:
         self._sock = sock

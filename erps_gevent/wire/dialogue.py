@@ -24,7 +24,6 @@ import zlib
 from collections.abc import Callable
 from enum import Enum, auto
 from struct import Struct
-from typing import Any
 
 from erps_gevent.errors import BadPacket, EncodeError, PacketTooLarge, ProtocolError, SignatureMismatch
 from erps_gevent.wire import terms
@@ -84,6 +83,11 @@ TAKES: dict[tuple[Role, State], Moves] = {
 }
 
 
+def stays_of(sends: dict[tuple[Role, State], Moves]) -> dict[tuple[Role, State], frozenset[int]]:
+    """What may be sent in each state without leaving it."""
+    return {key: frozenset(type_ for type_, after in moves.items() if after is key[1]) for key, moves in sends.items()}
+
+
 class Session:
     """What both ends share; use ClientSession or ServerSession.
 
@@ -105,6 +109,7 @@ class Session:
     # What the dialect has in place of these tables, and where its dialogue begins.
     sends = SENDS
     takes = TAKES
+    stays = stays_of(SENDS)
     begins = State.FRESH
 
     def __init__(
@@ -132,6 +137,7 @@ class Session:
         self.sign: Callable[[bytes], bytes] | None = None if self._signer is None else self._signer.sign
         self._keepalive = KEEPALIVE if signing is None else stamp.keepalive()
         self._peer_header: bytes | None = None
+        self._usual_start = self._usual_head = b""
         self._enter(self.begins)
 
     def receive(self, chunk: bytes) -> list[Packet]:
@@ -145,15 +151,15 @@ class Session:
             return packets
         at, size, most, usual_start = 0, len(chunk), self._framer.max_size, self._usual_start
         try:
-            # Nearly all that comes is a call, or a reply to one, and whole: this is the shorter way for these. All else,
-            # and all that is wrong, goes through the framer and `_open`.
+            # Nearly all that comes is a call, or a reply to one, and whole: this is the shorter way for these. All
+            # else, and all that is wrong, goes through the framer and `_open`.
             while size - at > HEADER_SIZE and usual_start:
                 start = at + HEADER_SIZE
                 magic, payload_size = _PREFIX(chunk, at)
                 end = start + payload_size
                 if not 0 < payload_size <= most or end > size or magic != _MAGIC:
                     break
-                if not chunk.startswith(usual_start, at + _PREFIX_SIZE):
+                if chunk[at + _PREFIX_SIZE : start] != usual_start:
                     break
                 packet = self._usual(chunk[start:end])
                 if packet is None:
@@ -198,7 +204,7 @@ class Session:
         self.state = state
         # Two look-ups less for each packet of a call.
         self._sends = self.sends[self.role, state]
-        self._stays = frozenset(type_ for type_, after in self._sends.items() if after is state)
+        self._stays = self.stays[self.role, state]
         self._takes = self.takes[self.peer, state]
         self._expect_usual()
 

@@ -34,7 +34,7 @@ class ClientSession(Session):
 
     role = Role.CLIENT
     peer = Role.SERVER
-    usual = REPLY
+    usual: Type | None = REPLY
 
     def __init__(self, stamp: Stamp, **options: Any) -> None:
         super().__init__(stamp, **options)
@@ -125,7 +125,7 @@ class ServerSession(Session):
 
     role = Role.SERVER
     peer = Role.CLIENT
-    usual = CALL
+    usual: Type | None = CALL
 
     def __init__(self, stamp: Stamp, versions: Any = None, **options: Any) -> None:
         super().__init__(stamp, **options)
