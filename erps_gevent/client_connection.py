@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from math import inf
 from time import monotonic
-from typing import Any
+from typing import Any, TypeAlias
 
 from gevent.hub import Waiter
 
+from erps_gevent.alarm import Alarm
 from erps_gevent.connection import Connection
 from erps_gevent.errors import CallTimeout, Disconnected, ErpsError, Overloaded, ServerExit, StartError
 from erps_gevent.integrations import forks
@@ -23,8 +25,14 @@ from erps_gevent.otp.reasons import from_plain
 from erps_gevent.outbox import Entry
 from erps_gevent.transport.tcp import Stream
 from erps_gevent.wire.packet import Type
+from erps_gevent.wire.payloads import REPLY
 from erps_gevent.wire.refusals import Refusal, error_of
 from erps_gevent.wire.session import ClientSession, Packet, State
+
+# Who waits for a reply, the entry of the request in the outbox, the request, the deadline, the timeout it came from.
+Waiting: TypeAlias = "tuple[Waiter[Any], Entry | None, Any, float | None, float | None]"
+
+_BEFORE_ALL = (Type.WELCOME, Type.ERROR)  # what is taken at once, also before the client knows that the line is up
 
 
 class ClientConnection(Connection[ClientSession]):
@@ -42,6 +50,7 @@ class ClientConnection(Connection[ClientSession]):
     """
 
     __slots__ = (
+        "alarm",
         "answered",
         "asked",
         "clock",
@@ -76,7 +85,8 @@ class ClientConnection(Connection[ClientSession]):
         self.on_goaway = on_goaway
         self.keep_up = keep_up
         self.pushed = False
-        self.pending: dict[int, tuple[Waiter[Any], Entry | None, Any]] = {}
+        self.pending: dict[int, Waiting] = {}
+        self.alarm = Alarm(self.hub, self._give_up_late)
         self.answered = False
         self.early: list[Packet] | None = []
         self.leaving = False
@@ -89,12 +99,14 @@ class ClientConnection(Connection[ClientSession]):
 
     # What callers do.
 
-    def call(self, request: Any, timeout: float | None, deadline: float | None) -> Any:
-        """Send a call and wait for its answer; see Client.call. The line is up and has room."""
+    def call(self, request: Any, timeout: float | None, remaining: float | None) -> Any:
+        """Send a call and wait for its answer; see Client.call. The line is up and has room.
+
+        remaining: seconds that are left of the timeout.
+        """
         if len(self.pending) >= self.max_pending:
             text = f"{self.max_pending} calls of this line are pending; wait for replies, or raise max_pending"
             raise Overloaded(text, reason="overloaded", request=request)
-        remaining = None if deadline is None else max(deadline - monotonic(), 0.0)
         ref, frame = self.session.call(request, remaining)
         waiter: Waiter[Any] = Waiter(self.hub)
         # atomic: no switch from here to get(), or the line could end between and nobody fail this call.
@@ -102,24 +114,39 @@ class ClientConnection(Connection[ClientSession]):
             # An application type's encoder has parked, and the line was lost meanwhile.
             raise self._lost(request, sent=False)
         entry = self.outbox.write(frame)
-        self.pending[ref] = waiter, entry, request
-        timer = None
-        if remaining is not None:
-            # libuv has millisecond timers and warns below them.
-            timer = self.hub.loop.timer(max(remaining, 0.001))
-            timer.start(waiter.switch, _TIMED_OUT)
+        deadline = None if remaining is None else monotonic() + remaining
+        self.pending[ref] = waiter, entry, request, deadline, timeout
+        if deadline is not None and deadline < self.alarm.at:
+            self.alarm.set(deadline)
         try:
-            value = waiter.get()
-        finally:
-            if timer is not None:
-                timer.close()
-            # Still there: the deadline passed, or this greenlet is being killed.
-            sent = self.pending.pop(ref, None) is None or self._forget(ref, entry)
-            if self.leaving and not self.pending:
-                self.wake()
-        if value is _TIMED_OUT:
-            raise CallTimeout(f"no answer in {timeout} s", reason="timeout", request=request, sent=sent)
-        return value
+            return waiter.get()
+        except BaseException:
+            if self.pending.pop(ref, None) is not None:
+                # This greenlet is being killed, or a gevent.Timeout has struck.
+                self._forget(ref, entry)
+                self._look_at_rest()
+            raise
+
+    def _give_up_late(self, now: float) -> float:
+        """Give up the calls whose deadline has passed; return the earliest deadline of the others."""
+        earliest = inf
+        for ref, (waiter, entry, request, deadline, timeout) in list(self.pending.items()):
+            if deadline is None:
+                continue
+            if deadline > now:
+                earliest = min(earliest, deadline)
+                continue
+            del self.pending[ref]
+            sent = self._forget(ref, entry)
+            error = CallTimeout(f"no answer in {timeout} s", reason="timeout", request=request, sent=sent)
+            self.hub.loop.run_callback(waiter.throw, error)
+        self._look_at_rest()
+        return earliest
+
+    def _look_at_rest(self) -> None:
+        """The reader says bye when nobody waits any more; unless it has taken the last reply, it has to be told."""
+        if self.leaving and not self.pending:
+            self.wake()
 
     def cast(self, request: Any) -> None:
         self.outbox.write(self.session.cast(request))
@@ -195,9 +222,10 @@ class ClientConnection(Connection[ClientSession]):
     def _let_go(self) -> None:
         super()._let_go()
         self._stop_clock()
+        self.alarm.stop()
         self.polite = False
         pending, self.pending = self.pending, {}
-        for waiter, _, request in pending.values():
+        for waiter, _, request, *_ in pending.values():
             # Sent, whatever this copy has queued: the parent sends it.
             error = Disconnected(forks.FORKED_TEXT, reason=FORKED, request=request, sent=True)
             self.hub.loop.run_callback(waiter.throw, error)
@@ -207,6 +235,22 @@ class ClientConnection(Connection[ClientSession]):
     def drop(self) -> None:
         self._stop_clock()
         super().drop()
+
+    def _readable(self) -> None:
+        """Read in the hub's own greenlet, which saves two switches a reply; the reader is for all the rest.
+
+        None of this parks, and an application type's `unpack`, the only code of the user's in it, may not either.
+        """
+        if self.early is None and self.listening and self.cause is None and self.doubt is None:
+            try:
+                self.pull()
+            except BaseException:
+                self.lose(Disconnected("the reader of the line was ended", reason="killed", sent=True))
+                raise
+            if self.readable or self.pushed or self.leaving:
+                self.wake()
+        else:
+            super()._readable()
 
     # The keepalive.
 
@@ -240,9 +284,8 @@ class ClientConnection(Connection[ClientSession]):
 
     def _look_again(self, why: Disconnected) -> None:
         self.silent = None
-        heard = self.heard
         self.pull()
-        if self.heard == heard:
+        if self.asked is not None and self.heard < self.asked:
             self.lose(why)
 
     def _stop_clock(self) -> None:
@@ -254,11 +297,9 @@ class ClientConnection(Connection[ClientSession]):
 
     def take(self, packet: Packet) -> None:
         type_, ref, value, _ = packet
-        if type_ is Type.WELCOME:
-            self.max_pending = min(self.max_pending, self.session.max_pending)
-        elif self.early is not None and type_ is not Type.ERROR:
+        if self.early is not None and type_ not in _BEFORE_ALL:
             self._take_early(packet, self.early)
-        elif type_ is Type.REPLY:
+        elif type_ is REPLY:
             waiting = self.pending.pop(ref, None) if ref else None
             if waiting is None:
                 self.late += 1
@@ -272,6 +313,8 @@ class ClientConnection(Connection[ClientSession]):
             self._take_error(ref, value)
         elif type_ is Type.GOAWAY:
             self.on_goaway(self)
+        elif type_ is Type.WELCOME:
+            self.max_pending = min(self.max_pending, self.session.max_pending)
 
     def _take_early(self, packet: Packet, early: list[Packet]) -> None:
         if packet.type is Type.HELLO:
@@ -302,7 +345,8 @@ class ClientConnection(Connection[ClientSession]):
 
     def _fail_pending(self) -> None:
         pending, self.pending = self.pending, {}
-        for waiter, entry, request in pending.values():
+        self.alarm.stop()
+        for waiter, entry, request, *_ in pending.values():
             error = self._lost(request, sent=not (entry and entry[0]))
             self.hub.loop.run_callback(waiter.throw, error)
 
@@ -317,6 +361,3 @@ class ClientConnection(Connection[ClientSession]):
             error = Disconnected(text, reason="disconnected", request=request, sent=sent)
         error.__cause__ = cause
         return error
-
-
-_TIMED_OUT = object()

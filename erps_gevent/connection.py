@@ -1,7 +1,7 @@
 """One socket and one session: what both ends share.
 
-A Connection is an Inbox: its greenlet parks for its mailbox and for its socket at once. The read watcher runs only
-while that greenlet is parked here, because a level-triggered watcher spins while a handler is busy elsewhere.
+A Connection is an Inbox: its greenlet parks for its mailbox and for its socket at once. The read watcher is stopped
+when it finds that greenlet parked elsewhere: a level-triggered one would spin. Until then it costs nothing.
 
     the socket ── pull ──▶ session.receive ──▶ take(packet) ──▶ the subclass
     the subclass ──▶ session.<verb> ──▶ outbox.write ──▶ the socket
@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Any, Generic, TypeVar
 
 import gevent
+from gevent.hub import Waiter
 
 from erps_gevent.errors import CallExit, Disconnected
 from erps_gevent.integrations import forks
@@ -42,9 +43,13 @@ class Connection(Inbox, Generic[S]):
     doubt:    why writing has failed; the peer may have said something better, so it is no cause yet.
     heard:    when the peer last said anything, on the monotonic clock.
     readable: there may be something to read without waiting for it.
+    watching: the read watcher runs.
     """
 
-    __slots__ = ("__weakref__", "cause", "doubt", "heard", "outbox", "readable", "session", "stream", "watcher")
+    __slots__ = (
+        *("__weakref__", "cause", "doubt", "heard", "listening", "outbox", "readable", "session", "stream"),
+        *("watcher", "watching"),
+    )
 
     def __init__(self, stream: Stream, session: S, send_timeout: float) -> None:
         super().__init__()
@@ -57,6 +62,8 @@ class Connection(Inbox, Generic[S]):
         # The handshake may have read what follows it, so the first look is at the stream.
         self.readable = True
         self.watcher: Any = self.hub.loop.io(stream.fileno(), 1)
+        self.watching = False
+        self.listening = False  # its greenlet is parked for the socket too
         forks.watch(self)
 
     def _outbox(self, send_timeout: float) -> Outbox:
@@ -102,22 +109,29 @@ class Connection(Inbox, Generic[S]):
         if self.doubt is not None:
             self._last_reads(self.doubt)
             return True
+        if not self.readable and not self.park(deadline):
+            return False
         if self.readable:
             self.pull()
-            return True
-        return self.park(deadline)
-
-    @property
-    def listening(self) -> bool:
-        """True while its greenlet is parked for the socket too."""
-        return bool(self.watcher.active)
+        return True
 
     def park(self, deadline: float | None) -> bool:
-        self.watcher.start(self._readable)
+        if not self.watching:
+            self.watching = True
+            self.watcher.start(self._readable)
+        self.listening = True
         try:
-            return super().park(deadline)
+            if deadline is not None:
+                return Inbox.park(self, deadline)
+            # As there, and here for the sake of one step less in every call.
+            waiter: Waiter[Any] = Waiter(self.hub)
+            self.parked = waiter
+            waiter.get()
+            self.served = 1
+            return True
         finally:
-            self.watcher.stop()
+            self.parked = None
+            self.listening = False
 
     def lose(self, error: Exception) -> None:
         """The line has ended because of `error`; the first one stands."""
@@ -173,9 +187,12 @@ class Connection(Inbox, Generic[S]):
 
     def _readable(self) -> None:
         self.readable = True
-        parked, self.parked = self.parked, None
-        if parked is not None:
+        if self.listening and self.parked is not None:
+            parked, self.parked = self.parked, None
             parked.switch(None)
+        else:
+            self.watching = False
+            self.watcher.stop()
 
     def _write_failed(self, error: Exception) -> None:
         self.doubt = error

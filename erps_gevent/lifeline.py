@@ -203,12 +203,22 @@ class Lifeline:
     # From any thread. A hub that does not turn may not hold a caller for longer than its timeout.
 
     def call(self, request: Any, timeout: float | None = 5.0, wait: bool = False) -> Any:
-        _check_timeout("timeout", timeout)
+        if timeout.__class__ is not float or not 0 <= timeout <= behaviour.LONGEST:
+            _check_timeout("timeout", timeout)
         forks.check()
         hub = self.hub or self.choose_hub()
         if hub is not None and bridge.is_foreign(hub):
             return self._run_in(hub, self._call, request, timeout, wait, patience=timeout)
-        return self._call(request, timeout, wait)
+        healer = self.healer
+        line = healer.line if healer is not None else None
+        # A line that is up and has room, which is nearly always, is used without asking further.
+        if line is None or line.cause is not None or line.doubt is not None or line.outbox.size:
+            return self._call(request, timeout, wait)
+        try:
+            return line.call(request, timeout, timeout)
+        except CallExit as error:
+            error.request = request
+            raise
 
     def cast(self, request: Any, timeout: float | None = 5.0, wait: bool = False) -> None:
         _check_timeout("timeout", timeout)
@@ -240,11 +250,8 @@ class Lifeline:
         deadline = None if timeout is None else monotonic() + timeout
         try:
             healer = self.healer or self.ready(deadline)
-            line = healer.line
-            # A line that is up and has room, which is nearly always, is used without asking further.
-            if line is None or line.cause or line.doubt or healer.state is not State.UP or line.outbox.size:
-                line = healer.usable(deadline, wait)
-            return line.call(request, timeout, deadline)
+            line = healer.usable(deadline, wait)
+            return line.call(request, timeout, None if deadline is None else max(deadline - monotonic(), 0.0))
         except CallExit as error:
             error.request = request
             raise

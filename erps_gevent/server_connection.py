@@ -11,7 +11,6 @@ does not read is not read either; the mailbox goes on.
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from time import monotonic
 from typing import Any
@@ -22,12 +21,14 @@ from gevent.hub import Hub
 from erps_gevent.connection import Connection
 from erps_gevent.errors import CallExit, CallTimeout, Disconnected, EncodeError, ErpsError, ErrorReply, Overloaded
 from erps_gevent.integrations import forks
+from erps_gevent.otp import bridge
 from erps_gevent.otp.inbox import TURN_SECONDS, Inbox
 from erps_gevent.otp.messages import Call, Cast, Event, From, StopRequest
 from erps_gevent.otp.reasons import Shutdown
 from erps_gevent.outbox import HIGH_WATER
 from erps_gevent.transport.tcp import Stream
 from erps_gevent.wire.packet import Type
+from erps_gevent.wire.payloads import CALL
 from erps_gevent.wire.refusals import Code, Refusal, refusal_of
 from erps_gevent.wire.session import Packet, ServerSession, State
 
@@ -51,6 +52,14 @@ class RemoteFrom(From):
         self.connection = connection
         self.ref = ref
         self.deferred = False
+
+    def reply(self, value: Any) -> None:
+        # As From.reply, in fewer steps: it is on the way of every call.
+        if bridge.is_foreign(self.hub):
+            super().reply(value)
+        elif not self.done:
+            self.done = True
+            self.connection.answer(self.ref, value)
 
     def hold(self) -> None:
         self.deferred = True
@@ -107,35 +116,30 @@ class ServerConnection(Connection[ServerSession]):
 
     def next(self, deadline: float | None = None) -> Any:
         """The next event: from the line and the mailbox in turns. None when the deadline has passed. Parks."""
-        self.take_turn()
+        now = self.take_turn()
         while True:
             if self.mailbox and not self.line_first:
                 self.line_first = True
                 return self.mailbox.popleft()
             self.line_first = False
-            event = self._next_of_line()
-            if event is not None:
-                return event
+            while self.events:
+                event = self.events.popleft()
+                if event.__class__ is not Call:
+                    return event
+                from_: Any = event.from_
+                if not from_.done and (from_.deadline is None or now < from_.deadline) and self.cause is None:
+                    return event
+                # The caller has given up before the call was started.
+                from_.done = True
+                self.calls.pop(from_.ref, None)
+            if self.cause is not None:
+                if self.forked:
+                    # A handler that was at work when this process was forked has returned in the child: no terminate.
+                    raise GreenletExit
+                return StopRequest(DISCONNECTED)
             if not self.mailbox and not self._more_events(deadline):
                 return None
-
-    def _next_of_line(self) -> Event | None:
-        while self.events:
-            event = self.events.popleft()
-            if type(event) is not Call or self._is_wanted(event.from_):
-                return event
-        if self.forked:
-            # A handler that was at work when this process was forked has returned in the child: no terminate here.
-            raise GreenletExit
-        return None if self.cause is None else StopRequest(DISCONNECTED)
-
-    def _is_wanted(self, from_: From) -> bool:
-        """False if the caller has given up before the call was started."""
-        if self.cause is None and not from_.done and (from_.deadline is None or monotonic() < from_.deadline):
-            return True
-        from_.done = True
-        self.calls.pop(from_.ref, None)  # type: ignore[attr-defined]
-        return False
+            now = self.heard
 
     def _yield(self) -> None:
         super()._yield()
@@ -160,9 +164,8 @@ class ServerConnection(Connection[ServerSession]):
 
     def take(self, packet: Packet) -> None:
         type_, ref, value, meta = packet
-        if type_ is Type.CALL:
-            assert ref is not None
-            self._take_call(ref, value, meta)
+        if type_ is CALL:
+            self._take_call(ref, value, meta)  # type: ignore[arg-type]
         elif type_ is Type.CAST:
             self.events.append(Cast(value))
         elif type_ is Type.CANCEL:
@@ -183,12 +186,12 @@ class ServerConnection(Connection[ServerSession]):
 
     def _take_call(self, ref: int, request: Any, meta: Any) -> None:
         # A caller that gives up does not end the work, so it makes no room for more of it.
-        if max(len(self.calls), self.deferred) >= self.max_pending:
+        if len(self.calls) >= self.max_pending or self.deferred >= self.max_pending:
             text = f"{self.max_pending} calls of this line are pending; wait for replies, or raise max_pending"
             self._write(self.session.refusal(ref, refusal_of(Overloaded(text))))
             return
         remaining = meta.get("t") if meta else None
-        deadline = monotonic() + remaining if type(remaining) is float else None
+        deadline = self.heard + remaining if type(remaining) is float else None
         from_ = self.calls[ref] = RemoteFrom(self, ref, deadline)
         self.events.append(Call(request, from_))
 
@@ -265,16 +268,22 @@ class ServerConnection(Connection[ServerSession]):
             except Disconnected:
                 return
         if self.cause is None:
-            self._write(frame)
+            try:
+                self.outbox.write(frame)
+            except Disconnected:
+                # A closed outbox has already woken whoever ends this line.
+                return
 
     def _check_line(self) -> None:
         if self.cause is not None:
             raise Disconnected(f"the line is down: {self.cause}", reason="disconnected") from self.cause
 
     def _write(self, frame: bytes) -> None:
-        # A closed outbox has already woken whoever ends this line.
-        with contextlib.suppress(Disconnected):
+        try:
             self.outbox.write(frame)
+        except Disconnected:
+            # A closed outbox has already woken whoever ends this line.
+            return
 
     # The beginning and the end.
 

@@ -45,6 +45,7 @@ class Watched(Stream):
     """A stream that notes what is sealed and what is offered to the kernel."""
 
     __slots__ = ("seals", "sends")
+    in_clear = False
 
     def __init__(self, sock: Any, peer: Peer) -> None:
         super().__init__(sock, peer)

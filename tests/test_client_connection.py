@@ -47,8 +47,7 @@ class Line:
 
     def asks(self, request="go", timeout=None):
         """A greenlet that calls."""
-        deadline = None if timeout is None else monotonic() + timeout
-        caller = gevent.spawn(self.connection.call, request, timeout, deadline)
+        caller = gevent.spawn(self.connection.call, request, timeout, timeout)
         turn(2)
         return caller
 
@@ -331,15 +330,13 @@ def test_a_server_that_never_stops_talking_leaves_the_others_their_turns(line, m
 
 
 def test_a_line_that_is_left_while_its_reader_gives_others_their_turn_ends(line, server, monkeypatch):
-    turns = iter(["while there is something to read", "before the next wait"])
     leave_now = line.connection.leave_now
 
     def take_turn(_):
-        if next(turns) == "before the next wait":
-            leave_now(Disconnected("left"))
+        leave_now(Disconnected("left"))
 
     monkeypatch.setattr(type(line.connection), "take_turn", take_turn)
-    server.say(KEEPALIVE)
+    server.say(server.session.push("wakes the reader"))
     line.reader.join(timeout=PATIENCE)
     assert line.reader.dead
 

@@ -15,6 +15,7 @@ from support import MS
 from erps_gevent import connection as module
 from erps_gevent.connection import Connection
 from erps_gevent.errors import Disconnected, IdentifierMismatch, Overloaded
+from erps_gevent.otp.inbox import Inbox
 from erps_gevent.wire.packet import KEEPALIVE, Type
 from erps_gevent.wire.refusals import refusal_of
 from erps_gevent.wire.session import ServerSession
@@ -113,24 +114,48 @@ def test_a_doubted_line_is_not_read_for_ever(monkeypatch):
 # Parking.
 
 
-def test_the_watcher_runs_only_while_the_connection_is_parked(connection, far):
+def stopped(connection):
+    with in_time():
+        while connection.watcher.active:
+            gevent.sleep(0)
+
+
+def test_the_watcher_stops_itself_when_nobody_is_parked_for_the_socket(connection, far):
     connection.pull()
     assert not connection.watcher.active
-    waiting = gevent.spawn(connection.more, soon())
+    waiting = gevent.spawn(connection.park, soon())
     turn()
     assert connection.watcher.active
+    assert connection.listening
     put(far, b"x")
     waiting.get(timeout=PATIENCE)
-    assert not connection.watcher.active
+    assert connection.readable
+    assert not connection.listening
+    stopped(connection)
     assert connection.readable
 
 
-def test_a_killed_reader_leaves_no_watcher_running(connection):
+def test_one_that_is_parked_for_its_mailbox_alone_is_not_woken_by_the_socket(connection, far):
+    connection.pull()
+    waiting = gevent.spawn(connection.park, None)
+    turn()
+    connection.wake()
+    waiting.get(timeout=PATIENCE)
+    alone = gevent.spawn(Inbox.park, connection, None)
+    put(far, b"x")
+    stopped(connection)
+    assert not alone.dead
+    assert connection.readable
+    connection.wake()
+    alone.get(timeout=PATIENCE)
+
+
+def test_a_killed_reader_leaves_nobody_parked(connection):
     connection.pull()
     waiting = gevent.spawn(connection.more, None)
     turn()
     waiting.kill()
-    assert not connection.watcher.active
+    assert not connection.listening
     assert connection.parked is None
 
 

@@ -18,7 +18,7 @@ from support import PACKAGE
 LAYERS = (
     {"errors"},
     {"wire", "transport", "otp"},
-    {"options", "outbox", "backoff", "moves"},
+    {"options", "outbox", "backoff", "moves", "alarm"},
     {"connection"},
     {"server_connection", "client_connection", "pacing"},
     {"etf_connection"},

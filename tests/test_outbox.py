@@ -122,6 +122,7 @@ def test_frames_are_signed_in_the_order_in_which_they_leave(numbered):
     numbered.outbox.write(FRAMES[2])
     turn()
     numbered.outbox.write(FRAMES[3])
+    turn()
     sent = [b"first", *FRAMES[:4]]
     assert b"".join(numbered.stream.sends) == b"".join(b"%d%s" % pair for pair in enumerate(sent))
     assert numbered.outbox.size == 0

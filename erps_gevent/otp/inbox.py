@@ -76,11 +76,19 @@ class Inbox:
             if not Inbox.park(self, deadline):
                 return None
 
-    def take_turn(self) -> None:
-        """Count one event; parks for a turn of the loop when this process has had the hub for long enough."""
+    def take_turn(self) -> float:
+        """Count one event; parks for a turn of the loop when this process has had the hub for long enough.
+
+        return: the time at which it was called, on the monotonic clock.
+        """
+        now = monotonic()
         self.served += 1
-        if self.served > TURN_EVENTS or monotonic() > self.turn_ends:
+        if self.served == 2:
+            # The event before this one was waited for. Here the time of a turn begins, which saves a look at the clock.
+            self.turn_ends = now + TURN_SECONDS
+        elif self.served > TURN_EVENTS or now > self.turn_ends:
             self._yield()
+        return now
 
     def _yield(self) -> None:
         gevent.sleep(0)
@@ -94,17 +102,22 @@ class Inbox:
 
     def park(self, deadline: float | None) -> bool:
         """Park until something wakes this inbox; False when the deadline has passed."""
-        seconds = None if deadline is None else deadline - monotonic()
-        if seconds is not None and seconds <= 0:
-            return False
+        seconds = None
+        if deadline is not None:
+            seconds = deadline - monotonic()
+            if seconds <= 0:
+                return False
         waiter: Waiter[Any] = Waiter(self.hub)
         self.parked = waiter
         try:
-            answer(waiter, seconds)
+            if seconds is None:
+                waiter.get()
+            else:
+                answer(waiter, seconds)
         finally:
             self.parked = None
-        self.begin_turn()
-        return bool(self.mailbox) or deadline is None or monotonic() < deadline
+        self.served = 1
+        return deadline is None or bool(self.mailbox) or monotonic() < deadline
 
     def retire(self) -> None:
         """In a forked child, to which the process does not belong: nothing wakes its greenlet any more.

@@ -201,7 +201,13 @@ class Loop:
     def handle(self, event: Any) -> Any:
         """Run the callback for one event; return what is to come next."""
         try:
-            given = self.deliver(event) if self.watch is None else self.watch.deliver(self, event)
+            if self.watch is not None:
+                given = self.watch.deliver(self, event)
+            elif event.__class__ is Call:
+                # The way of nearly every event.
+                given = (self.instance or self.server()).handle_call(event.request, event.from_)
+            else:
+                given = self.deliver(event)
         except ErrorReply as refusal:
             return self.refuse(refusal, event)
         except Exit as exit_:
@@ -212,6 +218,8 @@ class Loop:
             raise
         except BaseException as error:  # noqa: BLE001  a crash, reported once; gevent.Timeout and SystemExit are too
             return self.crash(error, event)
+        if given.__class__ is Reply and event.__class__ is Call:
+            return self.reply(given, event)
         return self.obey(given, event)
 
     def deliver(self, event: Any) -> Any:
@@ -225,14 +233,14 @@ class Loop:
     def obey(self, given: Any, event: Any) -> Any:
         """Do what a callback's answer says."""
         asked = isinstance(event, Call)
+        if asked and isinstance(given, Reply):
+            return self.reply(given, event)
         if given is None and not asked:
             return None
         if isinstance(given, Stop):
             return self.stop(given.reason, event, given.reply)
         if isinstance(given, NoReply) and _is_then(given.then):
             return given.then
-        if asked and isinstance(given, Reply):
-            return self.reply(given, event)
         legal = "Reply, NoReply or Stop" if asked else "None, NoReply or Stop"
         callback = event.callback if isinstance(event, Event) else Event.callback
         return self.crash(_bad_return(f"{self.process.label}.{callback}", given, legal), event)
@@ -242,8 +250,9 @@ class Loop:
             event.from_.reply(given.value)
         except EncodeError as error:
             return self.crash(error, event)
-        if _is_then(given.then):
-            return given.then
+        then = given.then
+        if then is None or _is_then(then):
+            return then
         return self.crash(_bad_return(f"{self.process.label}.handle_call", given, "a Reply"), event)
 
     def refuse(self, refusal: ErrorReply, event: Any) -> Any:

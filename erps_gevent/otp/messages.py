@@ -91,7 +91,11 @@ class From:
         raises: EncodeError  the value cannot be sent to a remote caller, who gets the same as a ServerExit.
         switch: may park when a remote caller does not read, for 5 s at the most.
         """
-        self._answer(self._reply, value)
+        if bridge.is_foreign(self.hub):
+            bridge.run_in(self.hub, self.reply, value)
+        elif not self.done:
+            self.done = True
+            self._reply(value)
 
     def fail(self, error: ErrorReply) -> None:
         """Answer the call with an `ErrorReply`, which is raised in the caller.

@@ -38,6 +38,7 @@ class Stream:
     """
 
     __slots__ = ("_sock", "drained", "peer")
+    in_clear = True  # what goes on the wire is what was given
 
     def __init__(self, sock: PlainSocket, peer: Peer) -> None:
         self._sock = sock

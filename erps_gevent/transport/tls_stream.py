@@ -47,6 +47,7 @@ class TlsStream(Stream):
     """
 
     __slots__ = ("_fault", "_finished", "_incoming", "_name", "_outgoing", "_presented", "_server_side", "_tls")
+    in_clear = False
 
     def __init__(
         self,

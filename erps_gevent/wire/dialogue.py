@@ -23,15 +23,20 @@ import os
 import zlib
 from collections.abc import Callable
 from enum import Enum, auto
+from struct import Struct
 
 from erps_gevent.errors import BadPacket, EncodeError, PacketTooLarge, ProtocolError, SignatureMismatch
 from erps_gevent.wire import terms
-from erps_gevent.wire.packet import DEFLATED, KEEPALIVE, Frame, Framer, Stamp, Type
+from erps_gevent.wire.packet import DEFLATED, HEADER_SIZE, KEEPALIVE, MAGIC, Frame, Framer, Stamp, Type
 from erps_gevent.wire.payloads import NONCE_SIZE, READERS, Packet
 from erps_gevent.wire.signing import KeyId, Keyring, Signer
 
 DEFLATE_ABOVE = 256  # bytes. Below it deflating costs more than it saves.
 HELLO_SIZE = 4096  # bytes. Before the peer has said who it is and what it takes, no packet needs more.
+
+_PREFIX = Struct(">II").unpack_from  # magic, payload size
+_MAGIC = int.from_bytes(MAGIC, "big")
+_PREFIX_SIZE = 8
 
 KEEPALIVE_PACKET = Packet(Type.KEEPALIVE)
 
@@ -78,6 +83,11 @@ TAKES: dict[tuple[Role, State], Moves] = {
 }
 
 
+def stays_of(sends: dict[tuple[Role, State], Moves]) -> dict[tuple[Role, State], frozenset[int]]:
+    """What may be sent in each state without leaving it."""
+    return {key: frozenset(type_ for type_, after in moves.items() if after is key[1]) for key, moves in sends.items()}
+
+
 class Session:
     """What both ends share; use ClientSession or ServerSession.
 
@@ -95,9 +105,11 @@ class Session:
 
     role: Role
     peer: Role
+    usual: Type | None = None  # the type of most packets that this end receives
     # What the dialect has in place of these tables, and where its dialogue begins.
     sends = SENDS
     takes = TAKES
+    stays = stays_of(SENDS)
     begins = State.FRESH
 
     def __init__(
@@ -117,6 +129,7 @@ class Session:
         self.received_bytes = 0
         self.inflated_bytes = 0
         self._stamp = stamp
+        self._tails = stamp.tails
         self._deflates = compressed is not False
         self._level = -1 if compressed is True else int(compressed)
         self._framer = Framer(max_size, signed=signing is not None)
@@ -124,6 +137,7 @@ class Session:
         self.sign: Callable[[bytes], bytes] | None = None if self._signer is None else self._signer.sign
         self._keepalive = KEEPALIVE if signing is None else stamp.keepalive()
         self._peer_header: bytes | None = None
+        self._usual_start = self._usual_head = b""
         self._enter(self.begins)
 
     def receive(self, chunk: bytes) -> list[Packet]:
@@ -135,14 +149,38 @@ class Session:
         self.received_bytes += len(chunk)
         if self.error is not None:
             return packets
+        at, size, most, usual_start = 0, len(chunk), self._framer.max_size, self._usual_start
         try:
-            for frame in self._framer.feed(chunk):
-                packets.append(self._open(frame) if self._signer is None else self._open_signed(frame, self._signer))
+            # Nearly all that comes is a call, or a reply to one, and whole: this is the shorter way for these. All
+            # else, and all that is wrong, goes through the framer and `_open`.
+            while size - at > HEADER_SIZE and usual_start:
+                start = at + HEADER_SIZE
+                magic, payload_size = _PREFIX(chunk, at)
+                end = start + payload_size
+                if not 0 < payload_size <= most or end > size or magic != _MAGIC:
+                    break
+                if chunk[at + _PREFIX_SIZE : start] != usual_start:
+                    break
+                packet = self._usual(chunk[start:end])
+                if packet is None:
+                    break
+                packets.append(packet)
+                at = end
+            if at < size:
+                for frame in self._framer.feed(chunk[at:] if at else chunk):
+                    signer = self._signer
+                    packets.append(self._open(frame) if signer is None else self._open_signed(frame, signer))
         except ProtocolError as error:
             self.error = error
         else:
             self.error = self._framer.error
+        # While it holds the start of a packet, what comes next is the rest of that.
+        self._usual_start = b"" if self._framer.held else self._usual_head
         return packets
+
+    def _usual(self, payload: bytes) -> Packet | None:
+        """The packet of the usual type with this in it, or None: then it takes the long way. raises: ProtocolError"""
+        raise NotImplementedError
 
     def eof(self) -> ProtocolError | None:
         """What is wrong with the stream ending here, if anything: bytes of an unfinished packet are left."""
@@ -166,7 +204,15 @@ class Session:
         self.state = state
         # Two look-ups less for each packet of a call.
         self._sends = self.sends[self.role, state]
+        self._stays = self.stays[self.role, state]
         self._takes = self.takes[self.peer, state]
+        self._expect_usual()
+
+    def _expect_usual(self) -> None:
+        """From here on packets of the usual type may come, or not: what their headers have after the size."""
+        expected = self.usual is not None and self.usual in self._takes and self._signer is None
+        self._usual_head = bytes((self.usual or 0,)) + self._peer_header if expected and self._peer_header else b""
+        self._usual_start = self._usual_head
 
     def _open(self, frame: Frame) -> Packet:
         after = self._takes.get(frame.type)
@@ -180,7 +226,9 @@ class Session:
         payload = self._inflated(frame.payload) if frame.deflated else frame.payload
         packet = READERS[frame.type](terms.decode(payload, self.safe) if payload else None)
         after = self._judged(packet, after)
-        self._peer_header = header
+        if header != self._peer_header:
+            self._peer_header = header
+            self._expect_usual()
         if after is not self.state:
             self._enter(after)
         return packet
@@ -245,6 +293,9 @@ class Session:
 
         root: the word for the value in an error's text.
         """
+        if len(payload) <= DEFLATE_ABOVE and type_ in self._stays:
+            # The way of nearly every packet. Whoever takes packets takes larger ones than this.
+            return b"".join((MAGIC, len(payload).to_bytes(4, "big"), self._tails[type_], payload))
         after = self._after(type_)
         if len(payload) > self.peer_max_size:
             raise EncodeError(

@@ -21,7 +21,7 @@ from typing import Any
 
 from erps_gevent.errors import BadPacket, EncodeError, SignatureMismatch
 from erps_gevent.wire import etf
-from erps_gevent.wire.dialogue import KEEPALIVE_PACKET, Moves, Role, Session, State
+from erps_gevent.wire.dialogue import KEEPALIVE_PACKET, Moves, Role, Session, State, stays_of
 from erps_gevent.wire.etf_types import MAX_DEPTH
 from erps_gevent.wire.packet import HEADER_SIZE, Frame, Stamp, Type
 from erps_gevent.wire.payloads import CALL, MESSAGE_SIZE, REPLY, Packet
@@ -80,6 +80,8 @@ class EtfSession(Session):
     """
 
     sends = takes = _TABLE
+    stays = stays_of(_TABLE)
+    usual: Type | None = None
     begins = State.OPEN
 
     def __init__(self, stamp: Stamp, *args: Any, compressed: bool | int = False, **options: Any) -> None:
@@ -172,6 +174,7 @@ class EtfServerSession(EtfSession, ServerSession):
     def __init__(self, stamp: Stamp, *args: Any, **options: Any) -> None:
         super().__init__(stamp, *args, **options)
         self._stamp = _UNSTAMPED
+        self._tails = _UNSTAMPED.tails
 
     def welcome(self, keepalive: float | None, max_pending: int) -> bytes:
         return b""

@@ -113,16 +113,17 @@ class Stamp:
 
     version:    three numbers from 0 to 255, as from `parse_version`.
     identifier: text that `check_identifier` let pass.
+    tails:      what a header has after the size, by type byte.
     """
 
     version: tuple[int, int, int]
     identifier: str
-    _tails: dict[int, bytes] = field(init=False, repr=False, compare=False)
+    tails: dict[int, bytes] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         constant = bytes(self.version) + self.identifier.encode().ljust(HEADER_SIZE - 12, b"\0")
         tails = {kind: bytes((kind,)) + constant for kind in _TYPE_BYTES if kind != Type.KEEPALIVE}
-        object.__setattr__(self, "_tails", tails)
+        object.__setattr__(self, "tails", tails)
 
     def frame(self, type_byte: int, payload: bytes) -> bytes:
         """One whole packet around `payload`.
@@ -130,11 +131,11 @@ class Stamp:
         type_byte: a `Type`, with `| DEFLATED` where that is allowed; for a keepalive take the constant KEEPALIVE.
         raises:    KeyError  there is no packet of this type.
         """
-        return b"".join((MAGIC, len(payload).to_bytes(4, "big"), self._tails[type_byte], payload))
+        return b"".join((MAGIC, len(payload).to_bytes(4, "big"), self.tails[type_byte], payload))
 
     def keepalive(self) -> bytes:
         """A keepalive with a whole header, as it is on a line that signs."""
-        return KEEPALIVE + self._tails[Type.BYE][1:]
+        return KEEPALIVE + self.tails[Type.BYE][1:]
 
 
 class Frame:
@@ -184,14 +185,15 @@ class Framer:
     max_size: the largest payload taken, in bytes.
     signed:   True takes keepalives with a whole header, and no others.
     error:    why nothing more is read, or None. The packets before the bad one were returned.
+    held:     the start of one packet, where the last chunk ended in the middle of it.
     """
 
     def __init__(self, max_size: int, signed: bool = False) -> None:
         self.max_size = max_size
         self.signed = signed
         self.error: ProtocolError | None = None
-        self._held = bytearray()  # the start of one packet, where the last chunk ended in the middle of it
-        self._need = 0  # bytes that `_held` must have before another look at it can be of use
+        self.held = bytearray()
+        self._need = 0  # bytes that `held` must have before another look at it can be of use
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """The packets that `chunk` completes. Look at `error` after them.
@@ -200,12 +202,12 @@ class Framer:
         """
         if self.error is not None:
             raise self.error
-        if self._held:
-            self._held += chunk
-            if len(self._held) < self._need:
+        if self.held:
+            self.held += chunk
+            if len(self.held) < self._need:
                 return []
-            chunk = bytes(self._held)
-            self._held = bytearray()
+            chunk = bytes(self.held)
+            self.held = bytearray()
         frames: list[Frame] = []
         at, size = 0, len(chunk)
         while size - at >= _START.size:
@@ -233,15 +235,15 @@ class Framer:
 
         raises: ProtocolError  `error` if there is one, else BadPacket if the stream ended inside a packet.
         """
-        if self.error is None and self._held:
-            held, need = len(self._held), self._need
+        if self.error is None and self.held:
+            held, need = len(self.held), self._need
             whole = f"{need}" if held >= _START.size else f"at least {_START.size}"
             self.error = BadPacket(f"the stream ended in the middle of a packet: {held} of {whole} bytes")
         if self.error is not None:
             raise self.error
 
     def _hold(self, rest: bytes, need: int) -> None:
-        self._held = bytearray(rest)
+        self.held = bytearray(rest)
         self._need = need
 
     def _hold_start(self, rest: bytes) -> None:

@@ -7,6 +7,7 @@ it was empty) and raises BadPacket for any other shape, so what it returns needs
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -36,9 +37,10 @@ KEEPALIVE_RANGE = (0.1, 86400.0)  # seconds. Less is a flood, and what is more n
 
 CALL, REPLY = Type.CALL, Type.REPLY  # A look-up in an Enum takes as long as all the rest of a check.
 
-_MAX_REF = 2**63 - 1
+MAX_REF = 2**63 - 1
 _NULL = b"\xf6"
-_REMAINING = Struct(">3sBd").pack  # {"t": a float of 8 bytes
+FLOAT = Struct(">d")
+TIME_HEAD = b"\xa1\x61t\xfb"  # {"t": a float of 8 bytes
 _REF8, _REF16, _REF32, _REF64 = (Struct(code).pack for code in (">BB", ">BH", ">BI", ">BQ"))
 
 
@@ -49,6 +51,10 @@ class Packet(NamedTuple):
     ref: int | None = None
     value: Any = None
     meta: Any = None
+
+
+# Without the steps that a NamedTuple's own constructor takes.
+new_packet: Callable[[tuple[Any, ...]], Packet] = partial(tuple.__new__, Packet)
 
 
 def ref_item(ref: int) -> bytes:
@@ -62,17 +68,6 @@ def ref_item(ref: int) -> bytes:
     if ref < 1 << 32:
         return _REF32(0x1A, ref)
     return _REF64(0x1B, ref)
-
-
-def call(ref: int, value: bytes, remaining: float | None) -> bytes:
-    """value: CBOR already, here and below; remaining: seconds that the caller waits, None for ever."""
-    if remaining is None:
-        return b"".join((b"\x82", ref_item(ref), value))
-    return b"".join((b"\x83", ref_item(ref), value, _REMAINING(b"\xa1\x61t", 0xFB, remaining)))
-
-
-def reply(ref: int, value: bytes) -> bytes:
-    return b"".join((b"\x82", ref_item(ref), value))
 
 
 def unasked(value: bytes) -> bytes:
@@ -124,7 +119,7 @@ def welcome(keepalive: float | None, max_pending: int, max_size: int, nonce: byt
     return terms.encode(body)
 
 
-# Readers. That of a call and that of a reply are on the path of every call.
+# Readers. Most calls and replies do not come here: see `_usual` of the sessions.
 
 
 def _read_call(body: Any) -> Packet:
@@ -213,7 +208,7 @@ def misshapen(type_: Type) -> BadPacket:
 
 
 def _is_ref(value: Any) -> bool:
-    return type(value) is int and 0 < value <= _MAX_REF
+    return type(value) is int and 0 < value <= MAX_REF
 
 
 def _meta(body: list[Any]) -> dict[Any, Any]:

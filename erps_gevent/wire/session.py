@@ -11,7 +11,18 @@ from erps_gevent.errors import BadPacket, IdentifierMismatch, VersionMismatch
 from erps_gevent.wire import payloads, terms
 from erps_gevent.wire.dialogue import HELLO_SIZE, Role, Session, State
 from erps_gevent.wire.packet import Frame, Stamp, Type
-from erps_gevent.wire.payloads import CALL, MOST_SIZE, READERS, REPLY, Packet
+from erps_gevent.wire.payloads import (
+    CALL,
+    FLOAT,
+    MAX_REF,
+    MOST_SIZE,
+    READERS,
+    REPLY,
+    TIME_HEAD,
+    Packet,
+    new_packet,
+    ref_item,
+)
 from erps_gevent.wire.refusals import Code, Refusal
 from erps_gevent.wire.signing import UNKNOWN
 
@@ -23,6 +34,7 @@ class ClientSession(Session):
 
     role = Role.CLIENT
     peer = Role.SERVER
+    usual: Type | None = REPLY
 
     def __init__(self, stamp: Stamp, **options: Any) -> None:
         super().__init__(stamp, **options)
@@ -47,7 +59,11 @@ class ClientSession(Session):
         """
         value = terms.encode(request, "request")
         ref = self._last_ref + 1
-        frame = self._frame(CALL, payloads.call(ref, value, remaining), "request")
+        if remaining is None:
+            payload = b"".join((b"\x82", ref_item(ref), value))
+        else:
+            payload = b"".join((b"\x83", ref_item(ref), value, TIME_HEAD, FLOAT.pack(remaining)))
+        frame = self._frame(CALL, payload, "request")
         self._last_ref = ref
         return ref, frame
 
@@ -56,7 +72,7 @@ class ClientSession(Session):
 
     def cancel(self, ref: int) -> bytes:
         """Nobody waits for the reply to `ref` any more."""
-        return self._control(Type.CANCEL, payloads.ref_item(ref))
+        return self._control(Type.CANCEL, ref_item(ref))
 
     def bye(self) -> bytes:
         """The last packet."""
@@ -77,6 +93,14 @@ class ClientSession(Session):
                 f"this client's identifier is {self.identifier!r} and the server's is {theirs!r}; "
                 "give both the same, or check the address"
             )
+
+    def _usual(self, payload: bytes) -> Packet | None:
+        body = terms.decode(payload, self.safe)
+        if type(body) is list and len(body) == 2:
+            ref, value = body
+            if type(ref) is int and 0 < ref <= self._last_ref:
+                return new_packet((REPLY, ref, value, None))
+        return None
 
     def _judged(self, packet: Packet, after: State) -> State:
         ref = packet.ref
@@ -101,6 +125,7 @@ class ServerSession(Session):
 
     role = Role.SERVER
     peer = Role.CLIENT
+    usual: Type | None = CALL
 
     def __init__(self, stamp: Stamp, versions: Any = None, **options: Any) -> None:
         super().__init__(stamp, **options)
@@ -128,7 +153,8 @@ class ServerSession(Session):
 
     def reply(self, ref: int, value: Any) -> bytes:
         """raises: EncodeError  it cannot be sent, or is larger than the client takes."""
-        return self._frame(REPLY, payloads.reply(ref, terms.encode(value, "reply")), "reply")
+        payload = b"".join((b"\x82", ref_item(ref), terms.encode(value, "reply")))
+        return self._frame(REPLY, payload, "reply")
 
     def push(self, value: Any) -> bytes:
         """raises: EncodeError  it cannot be sent, or is larger than the client takes."""
@@ -176,6 +202,26 @@ class ServerSession(Session):
                 f"the client's version is {version} and this server serves {self.versions}; "
                 "deploy a client of a served version, or widen versions="
             )
+
+    def _usual(self, payload: bytes) -> Packet | None:
+        meta = None
+        if payload[0] == 0x83:
+            if payload[-12:-8] != TIME_HEAD:
+                return None
+            # The meta is the remaining time, and taking it off is quicker than having it decoded. Had these bytes been
+            # the end of something else, what is left were no array of two.
+            meta = {"t": FLOAT.unpack_from(payload, len(payload) - 8)[0]}
+            payload = b"\x82" + payload[1:-12]
+        try:
+            body = terms.decode(payload, self.safe)
+        except BadPacket:
+            return None
+        if type(body) is list and len(body) == 2 and (meta is None or meta["t"] >= 0):
+            ref, value = body
+            if type(ref) is int and self._last_ref < ref <= MAX_REF:
+                self._last_ref = ref
+                return new_packet((CALL, ref, value, meta))
+        return None
 
     def _judged(self, packet: Packet, after: State) -> State:
         type_, ref, value, _ = packet

@@ -14,7 +14,7 @@ from typing import Any
 from cbor2 import CBORDecodeError, CBORTag, dumps, loads
 
 from erps_gevent.errors import BadPacket, EncodeError, ProtocolError, UnsafeTerm
-from erps_gevent.wire.safe import ATOMS, LENIENT, MAX_DEPTH, NO_DATA, SAFE, Types, clash, judge, refuse_tag
+from erps_gevent.wire.safe import ATOMS, LEAVES, LENIENT, MAX_DEPTH, NO_DATA, SAFE, Types, clash, judge, refuse_tag
 from erps_gevent.wire.types import APPLICATION, DICT, FROZENSET, PACK, REGISTERED, SET, TUPLE, register_type
 from erps_gevent.wire.unsendable import Unsendable, name_of
 from erps_gevent.wire.weight import MAX_WEIGHT, too_heavy
@@ -25,7 +25,8 @@ TOO_HEAVY = (
     f"has too many parts: they weigh more than {MAX_WEIGHT:,}, see docs/protocol.md; send it in several packets, or "
     "many numbers as bytes"
 )
-LARGE = 4096  # bytes. From this size on a byte string is cut out of the packet instead of passed through cbor2.
+LARGE = 4096  # bytes. From this size on a byte string is cut out of the packet instead of passed through cbor2. What
+# is shorter cannot be too heavy.
 
 _BUT_TEXT = ATOMS - {str}
 _TEXT = frozenset({str, bytes})
@@ -46,26 +47,24 @@ def encode(value: Any, root: str = "value") -> bytes:
     raises: EncodeError  it has a part that does not travel, is nested too deep, contains itself, or has more parts
                          than a peer takes.
     """
-    if type(value) is bytes and len(value) >= LARGE:
-        return b"".join((_large_head(len(value)), value))
-    encoded = _encoded(value, root)
-    if too_heavy(encoded):
-        raise EncodeError(f"{root} {TOO_HEAVY}")
-    return encoded
-
-
-def _encoded(value: Any, root: str) -> bytes:
     kind = type(value)
     try:
+        if kind in ATOMS:
+            # One atom has no parts, whatever its size.
+            return dumps(value) if kind is not bytes or len(value) < LARGE else _large_head(len(value)) + value
         if kind is tuple and _is_plain(value, MAX_DEPTH - 1):
-            return _TUPLE_HEAD + dumps(value)
-        if kind in ATOMS or _is_plain((value,), MAX_DEPTH):
-            return dumps(value)
-        return dumps(_sendable(value, MAX_DEPTH, ATOMS))
+            encoded = _TUPLE_HEAD + dumps(value)
+        elif _is_plain((value,), MAX_DEPTH):
+            encoded = dumps(value)
+        else:
+            encoded = dumps(_sendable(value, MAX_DEPTH, ATOMS))
     except Unsendable as refusal:
         raise EncodeError(refusal.text(root)) from refusal.__cause__
     except Exception as exc:
         raise EncodeError(_fault(value, exc).text(root)) from exc
+    if len(encoded) >= LARGE and too_heavy(encoded):
+        raise EncodeError(f"{root} {TOO_HEAVY}")
+    return encoded
 
 
 def _large_head(size: int) -> bytes:
@@ -229,8 +228,8 @@ def decode(payload: bytes | memoryview, safe: bool = True) -> Any:
         found = _large_bytes(payload)
         if found:
             return _around(payload, *found, safe)
-    if safe and too_heavy(payload, packet=True):
-        raise UnsafeTerm(f"the value {TOO_HEAVY}")
+        if safe and too_heavy(payload, packet=True):
+            raise UnsafeTerm(f"the value {TOO_HEAVY}")
     try:
         value, end = loads(
             b"".join((b"\x82", payload, _END_ITEM)),
@@ -249,7 +248,10 @@ def decode(payload: bytes | memoryview, safe: bool = True) -> Any:
     if end != _END:
         raise BadPacket("there are bytes left over after the value")
     if type(value) is list:  # [ref, value, ...]: the array of the packet does not count.
-        judge(value, MAX_DEPTH, NO_DATA if safe else _NOTHING)
+        for part in value:
+            if type(part) not in LEAVES:
+                judge(value, MAX_DEPTH, NO_DATA if safe else _NOTHING)
+                break
     elif type(value) not in ATOMS:
         judge((value,), MAX_DEPTH, NO_DATA if safe else _NOTHING)
     return value

@@ -56,10 +56,6 @@ def test_every_type_but_the_keepalive_has_a_shape_and_a_reader():
     assert SHAPES.keys() == READERS.keys() == set(Type) - {Type.KEEPALIVE}
 
 
-def test_a_call_whose_caller_waits_for_ever_has_no_meta():
-    assert payloads.call(1, b"\x03", None).hex() == "820103"
-
-
 @pytest.mark.parametrize(
     ("ref", "item"),
     [
@@ -79,12 +75,6 @@ def test_a_reference_takes_the_shortest_form(ref, item):
     assert payloads.ref_item(ref).hex() == item
     assert terms.decode(payloads.ref_item(ref)) == ref
     assert read(Type.CANCEL, payloads.ref_item(ref)) == Packet(Type.CANCEL, ref)
-
-
-@given(ref=st.integers(1, 2**63 - 1), remaining=st.none() | st.floats(0), value=st.integers() | st.text())
-def test_a_call_comes_back(ref, remaining, value):
-    packet = read(Type.CALL, payloads.call(ref, terms.encode(value), remaining))
-    assert packet == Packet(Type.CALL, ref, value, None if remaining is None else {"t": remaining})
 
 
 # wrong shapes
