@@ -24,6 +24,7 @@ from erps_gevent.client_connection import ClientConnection
 from erps_gevent.client_loop import ClientLoop, Connected, Lost, Pushed
 from erps_gevent.dialects import DIALECTS
 from erps_gevent.errors import CallExit, CallingSelf, CallTimeout, Disconnected, Overloaded
+from erps_gevent.foreign import ForeignCall, ForeignCast
 from erps_gevent.healing import Healer, State
 from erps_gevent.otp import behaviour, bridge
 from erps_gevent.otp.bridge import get_ident
@@ -190,12 +191,16 @@ class Lifeline:
             _check_timeout("timeout", timeout)
         hub = self.hub or self.choose_hub()
         if hub is not None and hub.thread_ident != get_ident():
-            return bridge.run_in(hub, self._call, request, timeout, wait, patience=timeout)
+            return bridge.run_job(hub, ForeignCall(self.healer, self._call, request, timeout, wait), timeout)
         return self._call(request, timeout, wait)
 
     def cast(self, request: Any, timeout: float | None = 5.0, wait: bool = False) -> None:
         _check_timeout("timeout", timeout)
-        self.run(self._cast, request, timeout, wait, patience=timeout)
+        hub = self.hub or self.choose_hub()
+        if hub is not None and bridge.is_foreign(hub):
+            bridge.run_job(hub, ForeignCast(self.healer, self._cast, request, timeout, wait), timeout)
+        else:
+            self._cast(request, timeout, wait)
 
     def wait_connected(self, timeout: float | None) -> None:
         _check_timeout("timeout", timeout)

@@ -18,11 +18,12 @@ from support import PACKAGE
 LAYERS = (
     {"errors"},
     {"wire", "transport", "otp"},
-    {"options", "outbox", "backoff", "moves"},
+    {"options", "outbox", "backoff", "moves", "alarm"},
     {"connection"},
     {"server_connection", "client_connection", "pacing"},
     {"etf_connection"},
     {"server", "healing", "client_loop", "dialects"},
+    {"foreign"},
     {"lifeline", "lines"},
     {"acceptor", "live_servers", "daemon_process"},
     {"daemon", "client"},

@@ -46,60 +46,86 @@ def hand_over(hub: Hub, function: Callable[..., object], *args: Any) -> None:
 def run_in(hub: Hub, function: Callable[..., T], *args: Any, patience: float | None = None) -> T:
     """Run `function(*args)` in a greenlet of `hub`, which another thread runs, and return what it returns.
 
-    patience: seconds, for a function that gives up by itself after as many: the time covers a hub that does not turn.
-    raises:   whatever the function raises.
+    patience, raises, switch: as for `run_job`; an interrupt kills the greenlet over there.
+    """
+    return run_job(hub, Job(function, args), patience)
+
+
+def run_job(hub: Hub, job: Job[T], patience: float | None) -> T:
+    """Have `job` started in `hub`, which another thread runs, and return its outcome.
+
+    patience: seconds, for a job that gives up by itself after as many: the time covers a hub that does not turn.
+    raises:   the error of the job.
               NoProc       the thread of that hub has ended, before or meanwhile; `.sent` tells which.
               CallTimeout  that hub has not turned for as long as the patience; `.sent` False: nothing was begun.
     switch:   parks this greenlet if its thread has a hub, so that the other greenlets run; else the thread. An
-              interrupt here (KeyboardInterrupt, kill, gevent.Timeout) kills the greenlet over there.
+              interrupt here (KeyboardInterrupt, kill, gevent.Timeout) abandons the job over there.
     """
     if hub.dead:
         raise NoProc("the thread that this process belonged to has ended", reason=NOPROC)
     mine = get_hub_if_exists()
     place = _Thread() if mine is None else _Greenlet(mine)
-    job = _Job(function, args, place.wake)
-    hub.loop.run_callback_threadsafe(job.start)
+    job.wake = place.wake
     try:
+        hub.loop.run_callback_threadsafe(job.begin)
         # It parks once in any case, so that the greenlets of this thread have their turn.
         place.wait(LOOK_EVERY if patience is None else patience + GRACE)
         # Nobody tells when a thread ends, and whoever waits for ever would.
         while patience is None and not job.done and not hub.dead:
             place.wait(LOOK_EVERY)
     except BaseException:
-        hand_over(hub, job.abandon)
+        if not job.claim():
+            hand_over(hub, job.abandon)
         raise
     if not job.done:
         raise _given_up(hub, job, patience)
     return job.outcome()
 
 
-def _given_up(hub: Hub, job: _Job[Any], patience: float | None) -> CallExit:
-    begun = job.greenlet is not None
+def _given_up(hub: Hub, job: Job[Any], patience: float | None) -> CallExit:
+    begun = not job.claim()
     if hub.dead:
         return NoProc("the thread that this process belonged to has ended meanwhile", reason=NOPROC, sent=begun)
-    hand_over(hub, job.abandon)
     text = f"the thread that this process belongs to has not run its hub for {patience} s; something blocks it"
     if begun:
+        hand_over(hub, job.abandon)
         text = f"what was begun in the thread of this process has not ended in {patience} s"
     return CallTimeout(text, reason="timeout", sent=begun)
 
 
-class _Job(Generic[T]):
-    """One function on its way into another hub, and its outcome on the way back."""
+class Job(Generic[T]):
+    """One function on its way into another hub, and its outcome on the way back.
 
-    def __init__(self, function: Callable[..., T], args: tuple[Any, ...], wake: Callable[[], object]) -> None:
+    wake: called once it is done; whoever waits for it sets it.
+    """
+
+    wake: Callable[[], object]
+
+    def __init__(self, function: Callable[..., T], args: tuple[Any, ...]) -> None:
         self.function = function
         self.args = args
-        self.wake = wake
         self.greenlet: gevent.Greenlet[..., None] | None = None
         self.value: Any = None
         self.error: BaseException | None = None
         self.done = False
-        self.abandoned = False
+        self._unclaimed = [True]
+
+    def claim(self) -> bool:
+        """True once: for the hub that begins it, or for the thread that gives it up before that."""
+        try:
+            # Two threads may come at once, and this is one step.
+            return self._unclaimed.pop()
+        except IndexError:
+            return False
+
+    def begin(self) -> None:
+        """Called in the hub."""
+        if self.claim():
+            self.start()
 
     def start(self) -> None:
-        if not self.abandoned:
-            self.greenlet = gevent.spawn(self.run)
+        """Begin it. May not park."""
+        self.greenlet = gevent.spawn(self.run)
 
     def run(self) -> None:
         try:
@@ -114,7 +140,7 @@ class _Job(Generic[T]):
             self.wake()
 
     def abandon(self) -> None:
-        self.abandoned = True
+        """Called in the hub, after it was begun: nobody waits for it any more."""
         if self.greenlet is not None:
             self.greenlet.kill(block=False)
 

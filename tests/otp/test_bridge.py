@@ -129,9 +129,9 @@ def test_a_timeout_of_the_waiting_greenlet_kills_the_one_over_there(other):
 
 def test_a_job_that_is_abandoned_before_it_was_begun_never_runs(hub):
     ran = []
-    job = bridge._Job(ran.append, (1,), lambda: None)
-    job.abandon()
-    job.start()
+    job = bridge.Job(ran.append, (1,))
+    assert job.claim()
+    job.begin()
     gevent.sleep(0)
     assert ran == []
     assert job.greenlet is None
