@@ -45,8 +45,8 @@ class Daemon(Acceptor):
     raises:    ConfigError  an option, the listener or the transport is wrong.
                TypeError    there is no such option, or the arguments do not fit init.
 
-    `start()`, `stop()`, `serve_forever()`, `server_port`, `address` are StreamServer's; `with` starts it. In a
-    supervision tree a process stands for it, `pid`: see `start_link`, `child_spec`, and `of`, which leads from a pid or
+    `start()`, `stop()`, `serve_forever()`, `server_port`, `address` are StreamServer's; `with` starts it. A program
+    without gevent uses `start_in_thread()`. In a supervision tree a process stands for it, `pid`: see `start_link`, `child_spec`, and `of`, which leads from a pid or
     a name to this object.
     """
 
@@ -165,6 +165,9 @@ class Daemon(Acceptor):
 
     def close(self) -> None:
         """Stop accepting and close the listening socket; then serve_forever returns, and its process ends, if any."""
+        self._in_hub(self._close)
+
+    def _close(self) -> None:
         super().close()
         if self.pid is not None:
             self.pid.send(daemon_process.Closed())
@@ -183,18 +186,62 @@ class Daemon(Acceptor):
         """
         if self.started:
             return
+        self._settle_here()
         self._lines.draining = False
         self._drain_until = self._fatal = None
         super().start()
         if self._watcher_task is None:
             self._watcher_task = gevent.spawn(self._lines.watch)
 
+    def start_in_thread(self) -> None:
+        """Listen and serve in the hub thread of this Python process, for programs without gevent; return once it does.
+
+        All of the daemon can then be used from any thread, serve_forever too; start() after a stop() would have it
+        serve in the calling thread again.
+
+        The callbacks of its servers run in that thread, as greenlets beside each other, and beside every client with
+        hub="thread". Who waits in gevent's ways (gevent.sleep, a call of a client, a process) lets the others run. Who
+        computes, or waits natively (time.sleep, a lock, a database driver that nobody patched), keeps all of these
+        lines waiting, but not the threads of the program: leave that to `gevent.get_hub().threadpool.apply`.
+
+        raises: StartError   the address is taken or cannot be bound, or no thread can be had; the cause is chained.
+                ConfigError  it is started already, or has servers in another hub, or belongs to a process.
+        switch: parks; in a plain thread, the thread.
+        """
+        if self.pid is not None:
+            raise ConfigError(f"this daemon belongs to the process {self.pid!r}, which starts and stops it")
+        if self.started:
+            raise ConfigError("this daemon is started already; stop() it first")
+        from erps_gevent.integrations.threads import hub_thread
+
+        hub = hub_thread()
+        if bridge.is_foreign(hub):
+            bridge.run_in(hub, self.start)
+        else:
+            self.start()
+
+    def _settle_here(self) -> None:
+        """The thread that starts it is the one whose hub serves."""
+        hub = get_hub()
+        if hub is self._hub:
+            return
+        if self._lines.live or self._lines.handshakes:
+            raise ConfigError("this daemon still serves clients in another thread; stop() it first")
+        self._hub = hub
+        self.loop = hub.loop
+
     def serve_forever(self, stop_timeout: float | None = None) -> None:
         """Start if need be, and serve until stopped or drained. Parks.
 
         raises: StartError  it cannot listen, or accepting has become impossible; the cause is chained.
         """
-        super().serve_forever(stop_timeout)
+        if self.started and bridge.is_foreign(self._hub):
+            try:
+                bridge.run_in(self._hub, self._stop_event.wait)  # type: ignore[attr-defined]
+            finally:
+                self.stop(stop_timeout)
+        else:
+            super().serve_forever(stop_timeout)
         if (error := self.ended) is not None:
             raise error
 

@@ -13,8 +13,6 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from gevent.exceptions import BlockingSwitchOutError
-
 from erps_gevent.client_connection import ClientConnection
 from erps_gevent.errors import CallExit, CallTimeout
 from erps_gevent.healing import Healer, State
@@ -45,9 +43,6 @@ class ForeignCast(Job[None]):
                 text = f"the hub of the client has come to it too late, after {self.timeout} s"
                 raise CallTimeout(text, reason="timeout")
             self.send(line)
-        except BlockingSwitchOutError:
-            # The encoder of an application type wants to park.
-            super().start()
         except Exception as error:  # noqa: BLE001  it is raised where the caller waits
             if isinstance(error, CallExit):
                 error.request = self.request

@@ -187,7 +187,7 @@ class Lifeline:
     # From any thread. A hub that does not turn may not hold a caller for longer than its timeout.
 
     def call(self, request: Any, timeout: float | None = 5.0, wait: bool = False) -> Any:
-        if timeout.__class__ is not float or not timeout >= 0:  # type: ignore[operator]
+        if timeout.__class__ is not float or not 0 <= timeout <= behaviour.LONGEST:  # type: ignore[operator]
             _check_timeout("timeout", timeout)
         hub = self.hub or self.choose_hub()
         if hub is not None and hub.thread_ident != get_ident():

@@ -33,8 +33,8 @@ LAYERS = (
     {"demo"},
     {"cli"},
 )
-# Arrows upwards that are meant: hub="thread" is a leaf, which the client opens when it is asked for.
-DOORS = {("lifeline", "integrations.threads")}
+# Arrows upwards that are meant: the hub thread is a leaf, which a client or a daemon opens when it is asked for.
+DOORS = {("lifeline", "integrations.threads"), ("daemon", "integrations.threads")}
 ROOT = "__init__"  # the package root: it imports the faces, and nobody inside imports it
 
 PURE = {"gevent", "greenlet", "socket", "select", "selectors", "ssl", "threading", "time", "logging", "asyncio"}
