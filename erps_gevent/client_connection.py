@@ -246,7 +246,7 @@ class ClientConnection(Connection[ClientSession]):
 
         None of this parks, and an application type's `unpack`, the only code of the user's in it, may not either.
         """
-        if self.early is None and self.listening and self.doubt is None:
+        if self.early is None and self.listening and self.doubt is None and self.cause is None:
             try:
                 self.pull()
             except BaseException:

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any
 
 from erps_gevent.client_connection import ClientConnection
-from erps_gevent.errors import CallExit, CallTimeout
+from erps_gevent.errors import CallTimeout
 from erps_gevent.healing import Healer, State
 from erps_gevent.otp.bridge import Job
 from erps_gevent.outbox import HIGH_WATER, Entry
@@ -44,8 +44,6 @@ class ForeignCast(Job[None]):
                 raise CallTimeout(text, reason="timeout")
             self.send(line)
         except Exception as error:  # noqa: BLE001  it is raised where the caller waits
-            if isinstance(error, CallExit):
-                error.request = self.request
             self.throw(error)
 
     def _line(self) -> ClientConnection | None:

@@ -187,20 +187,27 @@ class Lifeline:
     # From any thread. A hub that does not turn may not hold a caller for longer than its timeout.
 
     def call(self, request: Any, timeout: float | None = 5.0, wait: bool = False) -> Any:
-        if timeout.__class__ is not float or not 0 <= timeout <= behaviour.LONGEST:  # type: ignore[operator]
+        if timeout.__class__ is not float or not 0 <= timeout <= behaviour.LONGEST:
             _check_timeout("timeout", timeout)
         hub = self.hub or self.choose_hub()
         if hub is not None and hub.thread_ident != get_ident():
-            return bridge.run_job(hub, ForeignCall(self.healer, self._call, request, timeout, wait), timeout)
+            return self._from_afar(hub, ForeignCall(self.healer, self._call, request, timeout, wait))
         return self._call(request, timeout, wait)
 
     def cast(self, request: Any, timeout: float | None = 5.0, wait: bool = False) -> None:
         _check_timeout("timeout", timeout)
         hub = self.hub or self.choose_hub()
         if hub is not None and bridge.is_foreign(hub):
-            bridge.run_job(hub, ForeignCast(self.healer, self._cast, request, timeout, wait), timeout)
+            self._from_afar(hub, ForeignCast(self.healer, self._cast, request, timeout, wait))
         else:
             self._cast(request, timeout, wait)
+
+    def _from_afar(self, hub: Hub, job: ForeignCast) -> Any:
+        try:
+            return bridge.run_job(hub, job, job.timeout)
+        except CallExit as error:
+            error.request = job.request
+            raise
 
     def wait_connected(self, timeout: float | None) -> None:
         _check_timeout("timeout", timeout)
