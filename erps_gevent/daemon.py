@@ -77,6 +77,7 @@ class Daemon(Acceptor):
         self.server_class = server
         self._init = args, arguments
         self._hub: Hub = get_hub()
+        self._settled = False
         self._watcher_task: gevent.Greenlet[..., None] | None = None
         self._drain_until: float | None = None
         self.pid: Pid | None = None
@@ -196,8 +197,7 @@ class Daemon(Acceptor):
     def start_in_thread(self) -> None:
         """Listen and serve in the hub thread of this Python process, for programs without gevent; return once it does.
 
-        All of the daemon can then be used from any thread, serve_forever too; start() after a stop() would have it
-        serve in the calling thread again.
+        All of the daemon can then be used from any thread, serve_forever too.
 
         The callbacks of its servers run in that thread, as greenlets beside each other, and beside every client with
         hub="thread". Who waits in gevent's ways (gevent.sleep, a call of a client, a process) lets the others run. Who
@@ -205,7 +205,7 @@ class Daemon(Acceptor):
         lines waiting, but not the threads of the program: leave that to `gevent.get_hub().threadpool.apply`.
 
         raises: StartError   the address is taken or cannot be bound, or no thread can be had; the cause is chained.
-                ConfigError  it is started already, or has servers in another hub, or belongs to a process.
+                ConfigError  it is started already, or was in another hub before, or belongs to a process.
         switch: parks; in a plain thread, the thread.
         """
         if self.pid is not None:
@@ -221,12 +221,11 @@ class Daemon(Acceptor):
             self.start()
 
     def _settle_here(self) -> None:
-        """The thread that starts it is the one whose hub serves."""
+        """The thread that starts it first is the one whose hub serves; its events and timers belong to that hub."""
         hub = get_hub()
-        if hub is self._hub:
-            return
-        if self._lines.live or self._lines.handshakes:
-            raise ConfigError("this daemon still serves clients in another thread; stop() it first")
+        if self._settled and hub is not self._hub:
+            raise ConfigError("this daemon has served in the hub of another thread; make a new one to serve in this")
+        self._settled = True
         self._hub = hub
         self.loop = hub.loop
 
