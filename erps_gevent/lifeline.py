@@ -14,20 +14,21 @@ from typing import Any, TypeVar
 
 import gevent
 from gevent import getcurrent
+from gevent._hub_local import get_hub_if_exists
 from gevent.event import AsyncResult
 from gevent.exceptions import LoopExit
-from gevent.hub import Hub, get_hub
+from gevent.hub import MAIN_THREAD_IDENT, Hub, get_hub  # type: ignore[attr-defined]
 from gevent.lock import Semaphore
 from gevent.monkey import get_original, is_module_patched
 
 from erps_gevent.client_connection import ClientConnection
 from erps_gevent.client_loop import ClientLoop, Connected, Lost, Pushed
 from erps_gevent.dialects import DIALECTS
-from erps_gevent.errors import CallExit, CallingSelf, CallTimeout, Disconnected, Overloaded
+from erps_gevent.errors import CallExit, CallingSelf, CallTimeout, Disconnected, NoProc, Overloaded
 from erps_gevent.foreign import ForeignCall, ForeignCast
 from erps_gevent.healing import Healer, State
 from erps_gevent.otp import behaviour, bridge
-from erps_gevent.otp.bridge import get_ident
+from erps_gevent.otp.bridge import Job, get_ident
 from erps_gevent.otp.gen import dead_end, describe
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.inbox import Inbox
@@ -43,8 +44,22 @@ _choosing = _allocate_lock()
 _check_timeout = behaviour.number(0, none=True)
 
 CLOSED = "closed: this client was closed for good; make a new one"
+ORPHANED = 'the thread whose hub has this client has ended; use it first in one that lives on, or give hub="thread"'
 DISCONNECTED = "disconnected"  # the exit reason of a client that does not heal: no quiet one, so that it is restarted
 BYE_TIMEOUT = 2.0  # seconds that close() waits for the server to have read our bye
+
+
+def _turns_here() -> bool:
+    """Whether the hub of this thread turns when others wait: this is a greenlet of it, or the whole program is patched.
+
+    Of a patched program that is true in the main thread: the others that there are come from outside, or are workers of
+    gevent's thread pool, and turn a hub only while they wait themselves.
+    """
+    hub = get_hub_if_exists()
+    running: Any = getcurrent()
+    while running is not None and running is not hub:
+        running = running.parent
+    return running is not None or (is_module_patched("threading") and get_ident() == MAIN_THREAD_IDENT)
 
 
 class Lifeline:
@@ -88,8 +103,7 @@ class Lifeline:
         with _choosing:
             if self.hub is None and not self.closed:
                 wanted = self.chosen["hub"]
-                cooperative = is_module_patched("threading") or getcurrent().parent is not None
-                self.in_thread = wanted == "thread" or (wanted == "auto" and not cooperative)
+                self.in_thread = wanted == "thread" or (wanted == "auto" and not _turns_here())
                 if self.in_thread:
                     from erps_gevent.integrations.threads import hub_thread
 
@@ -190,7 +204,7 @@ class Lifeline:
         if timeout.__class__ is not float or not 0 <= timeout <= behaviour.LONGEST:
             _check_timeout("timeout", timeout)
         hub = self.hub or self.choose_hub()
-        if hub is not None and hub.thread_ident != get_ident():
+        if hub is not None and get_hub_if_exists() is not hub:
             return self._from_afar(hub, ForeignCall(self.healer, self._call, request, timeout, wait))
         return self._call(request, timeout, wait)
 
@@ -204,7 +218,7 @@ class Lifeline:
 
     def _from_afar(self, hub: Hub, job: ForeignCast) -> Any:
         try:
-            return bridge.run_job(hub, job, job.timeout)
+            return self._run_job(hub, job, job.timeout)
         except CallExit as error:
             error.request = job.request
             raise
@@ -217,8 +231,16 @@ class Lifeline:
         """Run it in the client's hub."""
         hub = self.hub or self.choose_hub()
         if hub is not None and bridge.is_foreign(hub):
-            return bridge.run_in(hub, function, *args, patience=patience)
+            return self._run_job(hub, Job(function, args), patience)
         return function(*args)
+
+    def _run_job(self, hub: Hub, job: Job[T], patience: float | None) -> T:
+        try:
+            return bridge.run_job(hub, job, patience)
+        except NoProc as error:
+            if not hub.dead:
+                raise
+            raise Disconnected(ORPHANED, reason="thread_ended", sent=error.sent) from error
 
     # In the client's hub.
 

@@ -30,8 +30,9 @@ GRACE = 0.05  # seconds beyond the patience, in which the function over there sa
 
 
 def is_foreign(hub: Hub) -> bool:
-    """True if the running native thread is not the one of `hub`."""
-    return bool(hub.thread_ident != get_ident())
+    """True if `hub` is not the one of the running native thread."""
+    # Not by the threads' idents: a new thread is given that of one that has ended.
+    return get_hub_if_exists() is not hub
 
 
 def hand_over(hub: Hub, function: Callable[..., object], *args: Any) -> None:
