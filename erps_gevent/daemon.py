@@ -16,6 +16,7 @@ from erps_gevent import daemon_process, options
 from erps_gevent.acceptor import Acceptor
 from erps_gevent.dialects import DIALECTS
 from erps_gevent.errors import ConfigError
+from erps_gevent.integrations.threads import hub_thread
 from erps_gevent.lines import Lines
 from erps_gevent.live_servers import LiveServer, broadcast, servers_of
 from erps_gevent.otp import behaviour, bridge, universe
@@ -46,8 +47,8 @@ class Daemon(Acceptor):
                TypeError    there is no such option, or the arguments do not fit init.
 
     `start()`, `stop()`, `serve_forever()`, `server_port`, `address` are StreamServer's; `with` starts it. A program
-    without gevent uses `start_in_thread()`. In a supervision tree a process stands for it, `pid`: see `start_link`, `child_spec`, and `of`, which leads from a pid or
-    a name to this object.
+    without gevent uses `start_in_thread()`. In a supervision tree a process stands for it, `pid`: see `start_link`,
+    `child_spec`, and `of`, which leads from a pid or a name to this object.
     """
 
     stop_timeout = 10.0
@@ -212,8 +213,6 @@ class Daemon(Acceptor):
             raise ConfigError(f"this daemon belongs to the process {self.pid!r}, which starts and stops it")
         if self.started:
             raise ConfigError("this daemon is started already; stop() it first")
-        from erps_gevent.integrations.threads import hub_thread
-
         hub = hub_thread()
         if bridge.is_foreign(hub):
             bridge.run_in(hub, self.start)

@@ -27,6 +27,7 @@ from erps_gevent.dialects import DIALECTS
 from erps_gevent.errors import CallExit, CallingSelf, CallTimeout, Disconnected, NoProc, Overloaded
 from erps_gevent.foreign import ForeignCall, ForeignCast
 from erps_gevent.healing import Healer, State
+from erps_gevent.integrations.threads import hub_thread
 from erps_gevent.otp import behaviour, bridge
 from erps_gevent.otp.bridge import Job, get_ident
 from erps_gevent.otp.gen import dead_end, describe
@@ -105,8 +106,6 @@ class Lifeline:
                 wanted = self.chosen["hub"]
                 self.in_thread = wanted == "thread" or (wanted == "auto" and not _turns_here())
                 if self.in_thread:
-                    from erps_gevent.integrations.threads import hub_thread
-
                     self.hub = hub_thread()
                 else:
                     self.hub = get_hub()
@@ -238,9 +237,10 @@ class Lifeline:
         try:
             return bridge.run_job(hub, job, patience)
         except NoProc as error:
-            if not hub.dead:
+            if not hub.dead and hub not in bridge.standing_still:
                 raise
-            raise Disconnected(ORPHANED, reason="thread_ended", sent=error.sent) from error
+            text = ORPHANED if hub.dead else str(error)
+            raise Disconnected(text, reason="thread_ended", sent=error.sent) from error
 
     # In the client's hub.
 

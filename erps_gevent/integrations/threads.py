@@ -11,6 +11,7 @@ from gevent.hub import Hub, get_hub
 from gevent.monkey import get_original
 
 from erps_gevent.errors import StartError
+from erps_gevent.otp import bridge
 
 # The native ones, also under monkey.patch_all(): this thread is to be a thread.
 _start_thread = get_original("_thread", "start_new_thread")
@@ -80,9 +81,11 @@ def _run(found: list[Hub | Exception], ready: Any) -> None:
 def _end() -> None:
     """At the program's end: an interpreter that goes away under gevent's C code, or beside it, crashes.
 
-    So the thread is not ended, which takes its hub apart meanwhile, but stands still outside of Python.
+    So the thread is not ended, which takes its hub apart meanwhile, but stands still outside of Python. Handlers that
+    were registered after this module's, which is imported with the package, have run by now and had their hub.
     """
     for hub, moving in _running:
+        bridge.standing_still.append(hub)
         hub.loop.run_callback_threadsafe(_stand_still, moving)
     for _, moving in _running:
         moving.acquire(timeout=EXIT_PATIENCE)

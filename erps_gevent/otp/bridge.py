@@ -25,6 +25,8 @@ T = TypeVar("T")
 get_ident: Callable[[], int] = get_original("_thread", "get_ident")
 _allocate_lock = get_original("_thread", "allocate_lock")
 
+standing_still: list[Hub] = []  # those of threads that were stopped for the end of the program
+
 LOOK_EVERY = 0.5  # seconds between looks whether the other thread lives, of who waits for ever
 GRACE = 0.05  # seconds beyond the patience, in which the function over there says itself that its time is up
 
@@ -64,6 +66,9 @@ def run_job(hub: Hub, job: Job[T], patience: float | None) -> T:
     """
     if hub.dead:
         raise NoProc("the thread that this process belonged to has ended", reason=NOPROC)
+    if hub in standing_still:
+        text = "the program ends, and its hub thread has; register atexit handlers after the import of erps_gevent"
+        raise NoProc(text, reason=NOPROC)
     mine = get_hub_if_exists()
     place = _Thread() if mine is None else _Greenlet(mine)
     job.wake = place.wake
