@@ -157,7 +157,7 @@ def test_an_interrupted_call_is_forgotten(plain_house, gate):
     client.wait_connected(PATIENCE)
     calling = gevent.spawn(client.call, ("gate",), timeout=None)
     gate.entered.wait(PATIENCE)
-    assert client.stats["pending"] == 1
+    until(lambda: client.stats["pending"] == 1)
     calling.kill()
     until(lambda: client.stats["pending"] == 0)
     gate.open()

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import gevent
 from gevent._hub_local import get_hub_if_exists  # get_hub() would make one in every thread that calls
-from gevent.hub import Hub, Waiter
+from gevent.hub import MAIN_THREAD_IDENT, Hub, Waiter  # type: ignore[attr-defined]
 from gevent.monkey import get_original
 
 from erps_gevent.errors import CallExit, CallTimeout, NoProc
@@ -66,7 +66,8 @@ def run_job(hub: Hub, job: Job[T], patience: float | None) -> T:
     """
     if hub.dead:
         raise NoProc("the thread that this process belonged to has ended", reason=NOPROC)
-    if hub in standing_still:
+    if hub in standing_still and get_ident() == MAIN_THREAD_IDENT:
+        # Other threads are daemons by now, and are frozen any moment: to fail would only make them print that.
         text = "the program ends, and its hub thread has; register atexit handlers after the import of erps_gevent"
         raise NoProc(text, reason=NOPROC)
     mine = get_hub_if_exists()
