@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from gevent.event import Event
+from gevent.exceptions import LoopExit
 from gevent.hub import Hub, get_hub
 from gevent.monkey import get_original
 
@@ -70,12 +71,18 @@ def _run(found: list[Hub | Exception], ready: Any) -> None:
         return
     finally:
         ready.release()
+    watchers = [forever]
     while True:
         try:
             Event().wait()
         except SystemExit:
             # From a greenlet in here: it ends neither the program nor the lines of others. gevent has printed it.
             continue
+        except LoopExit:
+            # What other threads post is counted without a lock, and the loop took itself for idle.
+            forever = hub.loop.async_()
+            forever.start(_nothing)
+            watchers.append(forever)
 
 
 def _end() -> None:

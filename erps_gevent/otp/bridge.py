@@ -7,7 +7,6 @@ no hub, or parking only this greenlet if it has one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 import gevent
@@ -178,17 +177,15 @@ class _Greenlet:
 
     def __init__(self, hub: Hub) -> None:
         self.waiter: Waiter[Any] = Waiter(hub)
-        self.wake: Callable[[], object] = partial(hub.loop.run_callback_threadsafe, self.waiter.switch, None)
+        # It also keeps a hub with nothing else to do from ending with LoopExit. Not by run_callback_threadsafe: that
+        # counts the loop's references up while the loop itself may count them, and one of many thousands is lost.
+        self.signal: Any = hub.loop.async_()
+        # From now on: what is sent to a watcher that has not been started is lost.
+        self.signal.start(self.waiter.switch, None)
+        self.wake: Callable[[], object] = self.signal.send
 
     def wait(self, seconds: float | None) -> None:
-        # The hub does not know that another thread will wake it, and with nothing else to do would end with LoopExit.
-        forever = self.waiter.hub.loop.async_()
-        forever.start(_nothing)
         try:
             answer(self.waiter, seconds)
         finally:
-            forever.close()
-
-
-def _nothing() -> None:
-    """What the watcher that never fires would call."""
+            self.signal.stop()

@@ -209,10 +209,6 @@ def test_ctrl_c_in_a_job_is_the_programs_and_the_waiting_thread_is_told(hub):
     assert caught.value.sent is True
 
 
-def test_the_watcher_that_keeps_a_waiting_hub_alive_does_nothing():
-    assert bridge._nothing() is None
-
-
 def test_a_thread_that_only_calls_gets_no_hub_of_its_own(hub):
     def ask():
         run_in(hub, int)
