@@ -74,7 +74,14 @@ class Client(GenServer):
         """The line was lost, or an attempt to bring it up failed for a new reason."""
 
     def handle_push(self, message: Any) -> Any:
-        """The server has pushed `message`. Runs in the client's process, which lives in the client's hub."""
+        """The server has pushed `message`. Runs in the client's process, a greenlet of the client's hub, one at a time.
+
+        With hub="thread" that is a thread of the library's, beside the program's: it runs while the program computes,
+        so what it shares with the program wants a lock, and to hand a message on, queue.SimpleQueue does. With
+        hub="here" it runs while the program's greenlets wait. In both, a handler that waits in gevent's ways lets the
+        lines go on; one that computes, or waits natively, stops every line of its hub meanwhile: replies, keepalives,
+        healing. Leave such work to `gevent.get_hub().threadpool.apply`.
+        """
 
     # The handle.
 
@@ -127,7 +134,8 @@ class Client(GenServer):
         """Say bye and end the client's process, for good. Idempotent. Parks until the bye is said."""
         lifeline = self._lifeline
         lifeline.closed = True
-        if lifeline.hub is not None:
+        # The end of the thread whose hub it was has ended the line.
+        if lifeline.hub is not None and not lifeline.hub.dead:
             lifeline.run(lifeline.close, patience=BYE_TIMEOUT)
 
     @property

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Callable
 from math import inf
 from time import monotonic
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from gevent.hub import Waiter
 
@@ -29,8 +29,19 @@ from erps_gevent.wire.payloads import REPLY
 from erps_gevent.wire.refusals import Refusal, error_of
 from erps_gevent.wire.session import ClientSession, Packet, State
 
-# Who waits for a reply, the entry of the request in the outbox, the request, the deadline, the timeout it came from.
-Waiting: TypeAlias = "tuple[Waiter[Any], Entry | None, Any, float | None, float | None]"
+
+class Caller(Protocol):
+    """Who waits for a reply: a gevent Waiter, or what stands for a thread that has no hub."""
+
+    def switch(self, value: Any) -> object:
+        """Here is the reply."""
+
+    def throw(self, error: Exception) -> object:
+        """There will be none."""
+
+
+# Who waits, the entry of the request in the outbox, the request, the deadline, and the timeout that it came from.
+Waiting: TypeAlias = "tuple[Caller, Entry | None, Any, float | None, float | None]"
 
 _BEFORE_ALL = (Type.WELCOME, Type.ERROR)  # what is taken at once, also before the client knows that the line is up
 
@@ -104,12 +115,27 @@ class ClientConnection(Connection[ClientSession]):
 
         remaining: seconds that are left of the timeout.
         """
+        waiter: Waiter[Any] = Waiter(self.hub)
+        ref, entry = self.ask(waiter, request, timeout, remaining)
+        try:
+            return waiter.get()
+        except BaseException:
+            # This greenlet is being killed, or a gevent.Timeout has struck.
+            self.abandon(ref, entry)
+            raise
+
+    def ask(
+        self, waiter: Caller, request: Any, timeout: float | None, remaining: float | None
+    ) -> tuple[int, Entry | None]:
+        """Send a call whose outcome `waiter` is told, once, in the hub; what it returns is for `abandon`.
+
+        raises: as `call`, if it was not sent.
+        """
         if len(self.pending) >= self.max_pending:
             text = f"{self.max_pending} calls of this line are pending; wait for replies, or raise max_pending"
             raise Overloaded(text, reason="overloaded", request=request)
         ref, frame = self.session.call(request, remaining)
-        waiter: Waiter[Any] = Waiter(self.hub)
-        # atomic: no switch from here to get(), or the line could end between and nobody fail this call.
+        # atomic: no switch from here to where the caller parks, or nobody would fail this call if the line ended.
         if self.cause is not None:
             # An application type's encoder has parked, and the line was lost meanwhile.
             raise self._lost(request, sent=False)
@@ -118,14 +144,13 @@ class ClientConnection(Connection[ClientSession]):
         self.pending[ref] = waiter, entry, request, deadline, timeout
         if deadline is not None and deadline < self.alarm.at:
             self.alarm.set(deadline)
-        try:
-            return waiter.get()
-        except BaseException:
-            if self.pending.pop(ref, None) is not None:
-                # This greenlet is being killed, or a gevent.Timeout has struck.
-                self._forget(ref, entry)
-                self._look_at_rest()
-            raise
+        return ref, entry
+
+    def abandon(self, ref: int, entry: Entry | None) -> None:
+        """Nobody waits for this call any more."""
+        if self.pending.pop(ref, None) is not None:
+            self._forget(ref, entry)
+            self._look_at_rest()
 
     def _give_up_late(self, now: float) -> float:
         """Give up the calls whose deadline has passed; return the earliest deadline of the others."""

@@ -18,6 +18,7 @@ from erps_gevent.acceptor import Acceptor
 from erps_gevent.dialects import DIALECTS
 from erps_gevent.errors import ConfigError
 from erps_gevent.integrations import blocking, forks
+from erps_gevent.integrations.threads import hub_thread
 from erps_gevent.lines import Lines
 from erps_gevent.live_servers import LiveServer, broadcast, servers_of
 from erps_gevent.observing import Observer
@@ -48,9 +49,9 @@ class Daemon(Acceptor):
     raises:    ConfigError  an option, the listener or the transport is wrong.
                TypeError    there is no such option, or the arguments do not fit init.
 
-    `start()`, `stop()`, `serve_forever()`, `server_port`, `address` are StreamServer's; `with` starts it. In a
-    supervision tree a process stands for it, `pid`: see `start_link`, `child_spec`, and `of`, which leads from a pid or
-    a name to this object.
+    `start()`, `stop()`, `serve_forever()`, `server_port`, `address` are StreamServer's; `with` starts it. A program
+    without gevent uses `start_in_thread()`. In a supervision tree a process stands for it, `pid`: see `start_link`,
+    `child_spec`, and `of`, which leads from a pid or a name to this object.
     """
 
     stop_timeout = 10.0
@@ -79,6 +80,7 @@ class Daemon(Acceptor):
         behaviour.bind(server, args, arguments, ["transport", "backlog", "spawn", *self.OPTIONS, *server.OPTIONS])
         self.server_class = server
         self._init = args, arguments
+        self._settled = False
         self._watcher_task: gevent.Greenlet[..., None] | None = None
         self._drain_until: float | None = None
         self.pid: Pid | None = None
@@ -176,6 +178,9 @@ class Daemon(Acceptor):
 
     def close(self) -> None:
         """Stop accepting and close the listening socket; then serve_forever returns, and its process ends, if any."""
+        self._in_hub(self._close)
+
+    def _close(self) -> None:
         super().close()
         if self.pid is not None:
             self.pid.send(daemon_process.Closed())
@@ -201,6 +206,7 @@ class Daemon(Acceptor):
         self._hub = get_hub()
         self.loop = self._hub.loop
         self._watcher_task = self._drain_until = self.pid = None
+        self._settled = False
         self._lines = self._new_lines()
         self._lines.observer = lines.observer
 
@@ -213,18 +219,58 @@ class Daemon(Acceptor):
         """
         if self.started:
             return
+        self._settle_here()
         self._lines.draining = False
         self._drain_until = self._fatal = None
         super().start()
         if self._watcher_task is None:
             self._watcher_task = gevent.spawn(self._lines.watch)
 
+    def start_in_thread(self) -> None:
+        """Listen and serve in the hub thread of this Python process, for programs without gevent; return once it does.
+
+        All of the daemon can then be used from any thread, serve_forever too.
+
+        The callbacks of its servers run in that thread, as greenlets beside each other, and beside every client with
+        hub="thread". Who waits in gevent's ways (gevent.sleep, a call of a client, a process) lets the others run. Who
+        computes, or waits natively (time.sleep, a lock, a database driver that nobody patched), keeps all of these
+        lines waiting, but not the threads of the program: leave that to `gevent.get_hub().threadpool.apply`.
+
+        raises: StartError   the address is taken or cannot be bound, or no thread can be had; the cause is chained.
+                ConfigError  it is started already, or was in another hub before, or belongs to a process.
+        switch: parks; in a plain thread, the thread.
+        """
+        if self.pid is not None:
+            raise ConfigError(f"this daemon belongs to the process {self.pid!r}, which starts and stops it")
+        if self.started:
+            raise ConfigError("this daemon is started already; stop() it first")
+        hub = hub_thread()
+        if bridge.is_foreign(hub):
+            bridge.run_in(hub, self.start)
+        else:
+            self.start()
+
+    def _settle_here(self) -> None:
+        """The thread that starts it first is the one whose hub serves; its events and timers belong to that hub."""
+        hub = get_hub()
+        if self._settled and hub is not self._hub:
+            raise ConfigError("this daemon has served in the hub of another thread; make a new one to serve in this")
+        self._settled = True
+        self._hub = hub
+        self.loop = hub.loop
+
     def serve_forever(self, stop_timeout: float | None = None) -> None:
         """Start if need be, and serve until stopped or drained. Parks.
 
         raises: StartError  it cannot listen, or accepting has become impossible; the cause is chained.
         """
-        super().serve_forever(stop_timeout)
+        if self.started and bridge.is_foreign(self._hub):
+            try:
+                bridge.run_in(self._hub, self._stop_event.wait)
+            finally:
+                self.stop(stop_timeout)
+        else:
+            super().serve_forever(stop_timeout)
         if (error := self.ended) is not None:
             raise error
 

@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 
 import gevent
 from gevent import getcurrent
+from gevent._hub_local import get_hub_if_exists
 from gevent.event import AsyncResult
 from gevent.exceptions import LoopExit
-from gevent.hub import Hub, get_hub
+from gevent.hub import MAIN_THREAD_IDENT, Hub, get_hub  # type: ignore[attr-defined]
 from gevent.lock import Semaphore
 from gevent.monkey import get_original, is_module_patched
 
@@ -24,10 +25,12 @@ from erps_gevent.client_connection import ClientConnection
 from erps_gevent.client_loop import ClientLoop, Connected, Lost, Pushed
 from erps_gevent.dialects import DIALECTS
 from erps_gevent.errors import CallExit, CallingSelf, CallTimeout, Disconnected, NoProc, Overloaded
+from erps_gevent.foreign import ForeignCall, ForeignCast
 from erps_gevent.healing import Healer, State
 from erps_gevent.integrations import forks
+from erps_gevent.integrations.threads import hub_thread
 from erps_gevent.otp import behaviour, bridge
-from erps_gevent.otp.bridge import FORKED
+from erps_gevent.otp.bridge import FORKED, Job, get_ident
 from erps_gevent.otp.gen import dead_end, describe
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.inbox import Inbox
@@ -43,6 +46,7 @@ _choosing = _allocate_lock()
 _check_timeout = behaviour.number(0, none=True)
 
 CLOSED = "closed: this client was closed for good; make a new one"
+ORPHANED = 'the thread whose hub has this client has ended; use it first in one that lives on, or give hub="thread"'
 DISCONNECTED = "disconnected"  # the exit reason of a client that does not heal: no quiet one, so that it is restarted
 BYE_TIMEOUT = 2.0  # seconds that close() waits for the server to have read our bye
 
@@ -54,6 +58,19 @@ def _new_lock() -> None:
 
 
 forks.in_child(_new_lock)
+
+
+def _turns_here() -> bool:
+    """Whether the hub of this thread turns when others wait: this is a greenlet of it, or the whole program is patched.
+
+    Of a patched program that is true in the main thread: the others that there are come from outside, or are workers of
+    gevent's thread pool, and turn a hub only while they wait themselves.
+    """
+    hub = get_hub_if_exists()
+    running: Any = getcurrent()
+    while running is not None and running is not hub:
+        running = running.parent
+    return running is not None or (is_module_patched("threading") and get_ident() == MAIN_THREAD_IDENT)
 
 
 class Lifeline:
@@ -99,11 +116,8 @@ class Lifeline:
         with _choosing:
             if self.hub is None and not self.closed:
                 wanted = self.chosen["hub"]
-                cooperative = is_module_patched("threading") or getcurrent().parent is not None
-                self.in_thread = wanted == "thread" or (wanted == "auto" and not cooperative)
+                self.in_thread = wanted == "thread" or (wanted == "auto" and not _turns_here())
                 if self.in_thread:
-                    from erps_gevent.integrations.threads import hub_thread
-
                     self.hub = hub_thread()
                 else:
                     self.hub = get_hub()
@@ -208,7 +222,7 @@ class Lifeline:
         forks.check()
         hub = self.hub or self.choose_hub()
         if hub is not None and bridge.is_foreign(hub):
-            return self._run_in(hub, self._call, request, timeout, wait, patience=timeout)
+            return self._from_afar(hub, ForeignCall(self.healer, self._call, request, timeout, wait))
         healer = self.healer
         line = healer.line if healer is not None else None
         # A line that is up and has room, which is nearly always, is used without asking further.
@@ -222,7 +236,18 @@ class Lifeline:
 
     def cast(self, request: Any, timeout: float | None = 5.0, wait: bool = False) -> None:
         _check_timeout("timeout", timeout)
-        self.run(self._cast, request, timeout, wait, patience=timeout)
+        hub = self.hub or self.choose_hub()
+        if hub is not None and bridge.is_foreign(hub):
+            self._from_afar(hub, ForeignCast(self.healer, self._cast, request, timeout, wait))
+        else:
+            self._cast(request, timeout, wait)
+
+    def _from_afar(self, hub: Hub, job: ForeignCast) -> Any:
+        try:
+            return self._run_job(hub, job, job.timeout)
+        except CallExit as error:
+            error.request = job.request
+            raise
 
     def wait_connected(self, timeout: float | None) -> None:
         _check_timeout("timeout", timeout)
@@ -233,16 +258,19 @@ class Lifeline:
         forks.check()
         hub = self.hub or self.choose_hub()
         if hub is not None and bridge.is_foreign(hub):
-            return self._run_in(hub, function, *args, patience=patience)
+            return self._run_job(hub, Job(function, args), patience)
         return function(*args)
 
-    def _run_in(self, hub: Hub, function: Callable[..., T], *args: Any, patience: float | None) -> T:
+    def _run_job(self, hub: Hub, job: Job[T], patience: float | None) -> T:
         try:
-            return bridge.run_in(hub, function, *args, patience=patience)
-        except NoProc as gone:
-            if gone.reason != FORKED:
+            return bridge.run_job(hub, job, patience)
+        except NoProc as error:
+            if error.reason == FORKED:
+                raise Disconnected(forks.FORKED_TEXT, reason=FORKED, sent=True) from error
+            if not hub.dead and hub not in bridge.standing_still:
                 raise
-            raise Disconnected(forks.FORKED_TEXT, reason=FORKED, sent=True) from gone
+            text = ORPHANED if hub.dead else str(error)
+            raise Disconnected(text, reason="thread_ended", sent=error.sent) from error
 
     # In the client's hub.
 

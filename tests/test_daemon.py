@@ -15,10 +15,13 @@ from faces import PATIENCE, Gate, House, Lab, LabClient, Notes, free_port, green
 from gevent import socket as green
 from gevent.event import Event
 from gevent.pool import Pool
+from otp.kernel import Native
 from support import MS, Certs
 
 import erps_gevent as erps
 from erps_gevent import Reply, lines
+from erps_gevent.integrations.threads import hub_thread
+from erps_gevent.otp import bridge
 from erps_gevent.server_connection import ServerConnection
 
 
@@ -629,3 +632,100 @@ def test_a_pool_that_was_given_is_not_replaced_by_a_hosts(plain_house):
     daemon = plain_house.daemon(spawn=own)
     daemon.hosted(Pool(5))
     assert daemon.places is own
+
+
+# In the hub thread, for programs without gevent.
+
+
+@pytest.fixture
+def threaded(house):
+    """A daemon that serves in the hub thread."""
+    daemon = erps.Daemon(("127.0.0.1", 0), WhereAmI, transport=house.wire.server)
+    house.daemons.append(daemon)
+    daemon.start_in_thread()
+    return daemon
+
+
+class WhereAmI(Lab):
+    """Answers where it runs."""
+
+    def handle_call(self, request, from_):
+        return Reply(gevent.get_hub() is hub_thread()) if request == "where" else super().handle_call(request, from_)
+
+
+def test_in_a_thread_it_listens_when_start_in_thread_returns(house, threaded):
+    assert threaded.server_port > 0
+    assert threaded.info()["accepting"]
+    assert house.client(threaded).call("where", timeout=PATIENCE) is True
+
+
+@pytest.mark.parametrize("elsewhere", [lambda use: use(), lambda use: Native(use).result()], ids=["greenlet", "thread"])
+def test_in_a_thread_all_of_it_can_be_used_from_any_other(house, threaded, elsewhere):
+    notes = Notes()
+    client = connected(house, threaded, notes)
+    assert [server.calls for server in elsewhere(lambda: threaded.servers)] == [0]
+    assert elsewhere(threaded.info)["servers"] == 1
+    assert elsewhere(lambda: threaded.broadcast("news")) == 1
+    assert notes.wait("push") == ["news"]
+    client.close()
+    assert elsewhere(lambda: threaded.drain(PATIENCE)) is True
+    elsewhere(threaded.stop)
+    assert threaded.closed
+    assert not threaded.info()["accepting"]
+
+
+def test_in_a_thread_serve_forever_parks_whoever_calls_it_until_it_is_stopped(house, threaded):
+    connected(house, threaded)
+    serving = Native(threaded.serve_forever)
+    threaded.stop(timeout=PATIENCE)
+    serving.result()
+    assert threaded.servers == []
+
+
+def test_close_from_another_thread_closes_the_socket_before_it_returns(threaded):
+    address = threaded.address
+    Native(threaded.close).result()
+    with pytest.raises(ConnectionRefusedError):
+        green.create_connection(address)
+
+
+def test_in_a_thread_an_address_that_is_taken_is_an_error_here(threaded):
+    second = erps.Daemon(threaded.address, Lab, transport=threaded.transport)
+    with pytest.raises(erps.StartError) as caught:
+        second.start_in_thread()
+    assert isinstance(caught.value.__cause__, OSError)
+    assert not second.started
+
+
+def test_it_is_started_in_a_thread_only_once(threaded):
+    with pytest.raises(erps.ConfigError, match=r"is started already; stop\(\) it first"):
+        threaded.start_in_thread()
+
+
+def test_the_daemon_of_a_process_is_not_started_in_a_thread(plain_house):
+    daemon = erps.Daemon.of(plain_house.process())
+    with pytest.raises(erps.ConfigError, match="belongs to the process"):
+        daemon.start_in_thread()
+
+
+def test_what_was_stopped_can_serve_in_the_thread_again(plain_house, threaded):
+    threaded.stop(timeout=0)
+    threaded.start_in_thread()
+    assert threaded.started
+
+
+@pytest.mark.parametrize("first", ["start", "start_in_thread"])
+def test_it_serves_in_one_hub_only(plain_house, first):
+    daemon = erps.Daemon(("127.0.0.1", 0), Lab, transport=plain_house.wire.server)
+    plain_house.daemons.append(daemon)
+    getattr(daemon, first)()
+    daemon.stop(timeout=0)
+    with pytest.raises(erps.ConfigError, match="hub of another thread; make a new one"):
+        (daemon.start if first == "start_in_thread" else daemon.start_in_thread)()
+
+
+def test_start_in_thread_may_be_called_in_that_thread(plain_house):
+    daemon = erps.Daemon(("127.0.0.1", 0), WhereAmI, transport=plain_house.wire.server)
+    plain_house.daemons.append(daemon)
+    bridge.run_in(hub_thread(), daemon.start_in_thread)
+    assert plain_house.client(daemon).call("where", timeout=PATIENCE) is True

@@ -23,6 +23,7 @@ LAYERS = (
     {"server_connection", "client_connection", "pacing"},
     {"etf_connection"},
     {"server", "healing", "client_loop", "dialects", "observing"},
+    {"foreign"},
     {"lifeline", "lines"},
     {"acceptor", "live_servers", "daemon_process"},
     {"daemon", "client"},
@@ -32,10 +33,11 @@ LAYERS = (
     {"demo"},
     {"cli"},
 )
-# Arrows upwards that are meant, to leaves: hub="thread", which the client opens when it is asked for; the watch that a
-# daemon has over its handlers; whoever holds a line, or makes some, has itself called in a forked child.
+# Arrows upwards that are meant, to leaves: the hub thread, which a client or a daemon opens when it is asked for; the
+# watch that a daemon has over its handlers; whoever holds a line, or makes some, has itself called in a forked child.
 DOORS = {
     ("lifeline", "integrations.threads"),
+    ("daemon", "integrations.threads"),
     ("daemon", "integrations.blocking"),
     *((module, "integrations.forks") for module in ("connection", "client_connection", "server_connection", "healing")),
     *((module, "integrations.forks") for module in ("lifeline", "lines", "acceptor", "daemon")),

@@ -6,11 +6,13 @@ import atexit
 from typing import Any
 
 from gevent.event import Event
+from gevent.exceptions import LoopExit
 from gevent.hub import Hub, get_hub
 from gevent.monkey import get_original
 
 from erps_gevent.errors import StartError
 from erps_gevent.integrations import forks
+from erps_gevent.otp import bridge
 
 # The native ones, also under monkey.patch_all(): this thread is to be a thread.
 _start_thread = get_original("_thread", "start_new_thread")
@@ -68,20 +70,28 @@ def _run(found: list[Hub | Exception], ready: Any) -> None:
         return
     finally:
         ready.release()
+    watchers = [forever]
     while True:
         try:
             Event().wait()
         except SystemExit:
             # From a greenlet in here: it ends neither the program nor the lines of others. gevent has printed it.
             continue
+        except LoopExit:
+            # What other threads post is counted without a lock, and the loop took itself for idle.
+            forever = hub.loop.async_()
+            forever.start(_nothing)
+            watchers.append(forever)
 
 
 def _end() -> None:
     """At the program's end: an interpreter that goes away under gevent's C code, or beside it, crashes.
 
-    So the thread is not ended, which takes its hub apart meanwhile, but stands still outside of Python.
+    So the thread is not ended, which takes its hub apart meanwhile, but stands still outside of Python. Handlers that
+    were registered after this module's, which is imported with the package, have run by now and had their hub.
     """
     for hub, moving in _running:
+        bridge.standing_still.append(hub)
         hub.loop.run_callback_threadsafe(_stand_still, moving)
     for _, moving in _running:
         moving.acquire(timeout=EXIT_PATIENCE)

@@ -7,12 +7,11 @@ no hub, or parking only this greenlet if it has one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 import gevent
 from gevent._hub_local import get_hub_if_exists  # get_hub() would make one in every thread that calls
-from gevent.hub import Hub, Waiter
+from gevent.hub import MAIN_THREAD_IDENT, Hub, Waiter  # type: ignore[attr-defined]
 from gevent.monkey import get_original
 
 from erps_gevent.errors import CallExit, CallTimeout, NoProc
@@ -25,17 +24,20 @@ T = TypeVar("T")
 get_ident: Callable[[], int] = get_original("_thread", "get_ident")
 _allocate_lock = get_original("_thread", "allocate_lock")
 
+standing_still: list[Hub] = []  # those of threads that were stopped for the end of the program
+
 LOOK_EVERY = 0.5  # seconds between looks whether the other thread lives, of who waits for ever
 FORKED = "forked"  # the reason of what a fork has ended in the child
 
-_away: dict[_Job[Any], tuple[Hub, _Greenlet]] = {}  # what greenlets wait for that other threads do
+_away: dict[Job[Any], tuple[Hub, _Greenlet]] = {}  # what greenlets wait for that other threads do
 
 GRACE = 0.05  # seconds beyond the patience, in which the function over there says itself that its time is up
 
 
 def is_foreign(hub: Hub) -> bool:
-    """True if the running native thread is not the one of `hub`."""
-    return bool(hub.thread_ident != get_ident())
+    """True if `hub` is not the one of the running native thread."""
+    # Not by the threads' idents: a new thread is given that of one that has ended.
+    return get_hub_if_exists() is not hub
 
 
 def hand_over(hub: Hub, function: Callable[..., object], *args: Any) -> None:
@@ -50,29 +52,42 @@ def hand_over(hub: Hub, function: Callable[..., object], *args: Any) -> None:
 def run_in(hub: Hub, function: Callable[..., T], *args: Any, patience: float | None = None) -> T:
     """Run `function(*args)` in a greenlet of `hub`, which another thread runs, and return what it returns.
 
-    patience: seconds, for a function that gives up by itself after as many: the time covers a hub that does not turn.
-    raises:   whatever the function raises.
+    patience, raises, switch: as for `run_job`; an interrupt kills the greenlet over there.
+    """
+    return run_job(hub, Job(function, args), patience)
+
+
+def run_job(hub: Hub, job: Job[T], patience: float | None) -> T:
+    """Have `job` started in `hub`, which another thread runs, and return its outcome.
+
+    patience: seconds, for a job that gives up by itself after as many: the time covers a hub that does not turn.
+    raises:   the error of the job.
               NoProc       the thread of that hub has ended, before or meanwhile; `.sent` tells which.
               CallTimeout  that hub has not turned for as long as the patience; `.sent` False: nothing was begun.
     switch:   parks this greenlet if its thread has a hub, so that the other greenlets run; else the thread. An
-              interrupt here (KeyboardInterrupt, kill, gevent.Timeout) kills the greenlet over there.
+              interrupt here (KeyboardInterrupt, kill, gevent.Timeout) abandons the job over there.
     """
     if hub.dead:
         raise NoProc("the thread that this process belonged to has ended", reason=NOPROC)
+    if hub in standing_still and get_ident() == MAIN_THREAD_IDENT:
+        # Other threads are daemons by now, and are frozen any moment: to fail would only make them print that.
+        text = "the program ends, and its hub thread has; register atexit handlers after the import of erps_gevent"
+        raise NoProc(text, reason=NOPROC)
     mine = get_hub_if_exists()
     place = _Thread() if mine is None else _Greenlet(mine)
-    job = _Job(function, args, place.wake)
-    hub.loop.run_callback_threadsafe(job.start)
+    job.wake = place.wake
     if isinstance(place, _Greenlet):
         _away[job] = hub, place
     try:
+        hub.loop.run_callback_threadsafe(job.begin)
         # It parks once in any case, so that the greenlets of this thread have their turn.
         place.wait(LOOK_EVERY if patience is None else patience + GRACE)
         # Nobody tells when a thread ends, and whoever waits for ever would.
         while patience is None and not job.done and not hub.dead:
             place.wait(LOOK_EVERY)
     except BaseException:
-        hand_over(hub, job.abandon)
+        if not job.claim():
+            hand_over(hub, job.abandon)
         raise
     finally:
         _away.pop(job, None)
@@ -83,6 +98,7 @@ def run_in(hub: Hub, function: Callable[..., T], *args: Any, patience: float | N
 
 def after_fork() -> None:
     """In a forked child: the threads are gone that this thread's greenlets wait for, and nothing else would say so."""
+    standing_still.clear()
     away = list(_away.items())
     _away.clear()
     for job, (hub, place) in away:
@@ -93,33 +109,50 @@ def after_fork() -> None:
             place.waiter.hub.loop.run_callback(place.waiter.switch, None)
 
 
-def _given_up(hub: Hub, job: _Job[Any], patience: float | None) -> CallExit:
-    begun = job.greenlet is not None
+def _given_up(hub: Hub, job: Job[Any], patience: float | None) -> CallExit:
+    begun = not job.claim()
     if hub.dead:
         return NoProc("the thread that this process belonged to has ended meanwhile", reason=NOPROC, sent=begun)
-    hand_over(hub, job.abandon)
     text = f"the thread that this process belongs to has not run its hub for {patience} s; something blocks it"
     if begun:
+        hand_over(hub, job.abandon)
         text = f"what was begun in the thread of this process has not ended in {patience} s"
     return CallTimeout(text, reason="timeout", sent=begun)
 
 
-class _Job(Generic[T]):
-    """One function on its way into another hub, and its outcome on the way back."""
+class Job(Generic[T]):
+    """One function on its way into another hub, and its outcome on the way back.
 
-    def __init__(self, function: Callable[..., T], args: tuple[Any, ...], wake: Callable[[], object]) -> None:
+    wake: called once it is done; whoever waits for it sets it.
+    """
+
+    wake: Callable[[], object]
+
+    def __init__(self, function: Callable[..., T], args: tuple[Any, ...]) -> None:
         self.function = function
         self.args = args
-        self.wake = wake
         self.greenlet: gevent.Greenlet[..., None] | None = None
         self.value: Any = None
         self.error: BaseException | None = None
         self.done = False
-        self.abandoned = False
+        self._unclaimed = [True]
+
+    def claim(self) -> bool:
+        """True once: for the hub that begins it, or for the thread that gives it up before that."""
+        try:
+            # Two threads may come at once, and this is one step.
+            return self._unclaimed.pop()
+        except IndexError:
+            return False
+
+    def begin(self) -> None:
+        """Called in the hub."""
+        if self.claim():
+            self.start()
 
     def start(self) -> None:
-        if not self.abandoned:
-            self.greenlet = gevent.spawn(self.run)
+        """Begin it. May not park."""
+        self.greenlet = gevent.spawn(self.run)
 
     def run(self) -> None:
         try:
@@ -134,7 +167,7 @@ class _Job(Generic[T]):
             self.wake()
 
     def abandon(self) -> None:
-        self.abandoned = True
+        """Called in the hub, after it was begun: nobody waits for it any more."""
         if self.greenlet is not None:
             self.greenlet.kill(block=False)
 
@@ -165,17 +198,15 @@ class _Greenlet:
 
     def __init__(self, hub: Hub) -> None:
         self.waiter: Waiter[Any] = Waiter(hub)
-        self.wake: Callable[[], object] = partial(hub.loop.run_callback_threadsafe, self.waiter.switch, None)
+        # It also keeps a hub with nothing else to do from ending with LoopExit. Not by run_callback_threadsafe: that
+        # counts the loop's references up while the loop itself may count them, and one of many thousands is lost.
+        self.signal: Any = hub.loop.async_()
+        # From now on: what is sent to a watcher that has not been started is lost.
+        self.signal.start(self.waiter.switch, None)
+        self.wake: Callable[[], object] = self.signal.send
 
     def wait(self, seconds: float | None) -> None:
-        # The hub does not know that another thread will wake it, and with nothing else to do would end with LoopExit.
-        forever = self.waiter.hub.loop.async_()
-        forever.start(_nothing)
         try:
             answer(self.waiter, seconds)
         finally:
-            forever.close()
-
-
-def _nothing() -> None:
-    """What the watcher that never fires would call."""
+            self.signal.stop()

@@ -145,3 +145,91 @@ def test_the_program_ends_whatever_the_hub_thread_does(doing):
     for _ in range(3):
         done = run_python("-c", textwrap.dedent(code), timeout=30.0)
         assert (done.stdout, done.stderr, done.returncode) == ("done\n", "", 0), signal.strsignal(-done.returncode)
+
+
+PROGRAM = """
+    import atexit, signal, sys, threading, time
+
+    def late():
+        try:
+            print("atexit", client.call("late", timeout=2.0), flush=True)
+        except erps.Disconnected as error:
+            print("atexit", error.reason, flush=True)
+
+    {early}
+    import gevent
+    import erps_gevent as erps
+
+    class Silent(erps.Server, identifier="exits"):
+        def handle_call(self, request, from_):
+            return erps.NoReply() if request == "silence" else erps.Reply(request)
+
+    class Client(erps.Client, identifier="exits", hub={hub!r}):
+        pass
+
+    def wait(for_ever=None):
+        try:
+            client.call("silence", timeout=None if for_ever else 0.1)
+        except erps.CallTimeout as error:
+            print("in time", error.sent, flush=True)
+
+    def begin(count, target, *args, daemon=True):
+        for _ in range(count):
+            threading.Thread(target=target, args=args, daemon=daemon).start()
+        while client.stats["pending"] < count:
+            gevent.sleep(0.001)
+
+    def call_on():
+        while True:
+            client.call("again")
+
+    daemon = erps.Daemon(("127.0.0.1", 0), Silent, transport=erps.Tcp())
+    daemon.start_in_thread()
+    client = Client(("127.0.0.1", daemon.server_port), transport=erps.Tcp())
+    client.call("begin")
+"""
+LEAVING = """
+    leaving = threading.Thread(target=lambda: client.call("leaving") and sys.exit(3))
+    leaving.start()
+    while leaving.is_alive():
+        gevent.sleep(0.001)
+    print(client.call("after"))
+"""
+INTERRUPTED = """
+    begin(4, wait, True)
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        client.call("silence", timeout=None)
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+ENDS = {
+    # What the program does before it imports us, and after that; what it prints, and its exit status.
+    "with a live client": ("", "", "", 0),
+    "while daemon threads wait for ever": ("", "begin(8, wait, True)", "", 0),
+    "while daemon threads call": (
+        "",
+        "threading.Thread(target=call_on, daemon=True).start(); gevent.sleep(0.02)",
+        "",
+        0,
+    ),
+    "when a thread has had its answer": ("", "begin(1, wait, daemon=False)", "in time True\n", 0),
+    "after an exit handler of later": ("", "atexit.register(late)", "atexit late\n", 0),
+    "after an exit handler of earlier": ("atexit.register(late)", "", "atexit thread_ended\n", 0),
+    "by sys.exit": ("", "begin(1, wait, True); sys.exit(4)", "", 4),
+    "after sys.exit in a thread": ("", LEAVING, "after\n", 0),
+    "by Ctrl-C": ("", INTERRUPTED, "", 130),
+}
+HERE = ("while daemon threads wait for ever", "when a thread has had its answer", "by sys.exit", "by Ctrl-C")
+LEAVING_TIME = 10.0  # seconds; it takes half a one
+
+
+@pytest.mark.parametrize(("how", "hub"), [*((how, "thread") for how in ENDS), *((how, "here") for how in HERE)])
+def test_the_program_ends_quietly(how, hub):
+    early, body, printed, status = ENDS[how]
+    code = textwrap.dedent(PROGRAM.format(early=early, hub=hub)) + textwrap.dedent(body)
+    done = run_python("-c", code, timeout=LEAVING_TIME)
+    # gevent itself names a KeyboardInterrupt that has struck in its hub, and when.
+    noise = [line for line in done.stderr.splitlines() if not line.startswith(("KeyboardInterrupt", "20"))]
+    assert (done.stdout, noise, done.returncode) == (printed, [], status)

@@ -129,9 +129,9 @@ def test_a_timeout_of_the_waiting_greenlet_kills_the_one_over_there(other):
 
 def test_a_job_that_is_abandoned_before_it_was_begun_never_runs(hub):
     ran = []
-    job = bridge._Job(ran.append, (1,), lambda: None)
-    job.abandon()
-    job.start()
+    job = bridge.Job(ran.append, (1,))
+    assert job.claim()
+    job.begin()
     gevent.sleep(0)
     assert ran == []
     assert job.greenlet is None
@@ -207,10 +207,6 @@ def test_ctrl_c_in_a_job_is_the_programs_and_the_waiting_thread_is_told(hub):
     with pytest.raises(CallExit, match="interrupted by Ctrl-C") as caught:
         thread.result()
     assert caught.value.sent is True
-
-
-def test_the_watcher_that_keeps_a_waiting_hub_alive_does_nothing():
-    assert bridge._nothing() is None
 
 
 def test_a_thread_that_only_calls_gets_no_hub_of_its_own(hub):
