@@ -66,14 +66,17 @@ def check_app(app: Any, where: str) -> App:
         raise ConfigError(f"{where} is a Daemon, with a listener of its own; {FORM}")
     if not callable(app):
         raise ConfigError(f"{where} is {brief(app)}; {FORM}")
+    factory: App = app
     try:
         signature = inspect.signature(app)
+    except ValueError:
+        return factory  # Something written in C, which says nothing of its arguments.
+    try:
         signature.bind(None, None)
-    except (TypeError, ValueError) as exc:
+    except TypeError as exc:
         raise ConfigError(f"{where} cannot be called with (listener, transport): {exc}; {FORM}") from exc
     if set(signature.parameters) >= WSGI:
         raise ConfigError(f"{where} is a WSGI application, which speaks HTTP; {FORM}")
-    factory: App = app
     return factory
 
 
