@@ -37,6 +37,7 @@ from erps_gevent.otp.inbox import Inbox
 from erps_gevent.otp.messages import Event, StopRequest
 from erps_gevent.otp.process import Pid, Process, current
 from erps_gevent.otp.words import NORMAL
+from erps_gevent.outbox import HIGH_WATER
 from erps_gevent.wire.packet import Stamp
 
 T = TypeVar("T")
@@ -226,7 +227,7 @@ class Lifeline:
         healer = self.healer
         line = healer.line if healer is not None else None
         # A line that is up and has room, which is nearly always, is used without asking further.
-        if line is None or line.cause is not None or line.doubt is not None or line.outbox.size:
+        if line is None or line.cause is not None or line.doubt is not None or line.outbox.size > HIGH_WATER:
             return self._call(request, timeout, wait)
         try:
             return line.call(request, timeout, timeout)
@@ -235,12 +236,23 @@ class Lifeline:
             raise
 
     def cast(self, request: Any, timeout: float | None = 5.0, wait: bool = False) -> None:
-        _check_timeout("timeout", timeout)
+        if timeout.__class__ is not float or not 0 <= timeout <= behaviour.LONGEST:
+            _check_timeout("timeout", timeout)
+        forks.check()
         hub = self.hub or self.choose_hub()
         if hub is not None and bridge.is_foreign(hub):
             self._from_afar(hub, ForeignCast(self.healer, self._cast, request, timeout, wait))
-        else:
+            return
+        healer = self.healer
+        line = healer.line if healer is not None else None
+        if line is None or line.cause is not None or line.doubt is not None or line.outbox.size > HIGH_WATER:
             self._cast(request, timeout, wait)
+            return
+        try:
+            line.cast(request)
+        except CallExit as error:
+            error.request = request
+            raise
 
     def _from_afar(self, hub: Hub, job: ForeignCast) -> Any:
         try:

@@ -34,9 +34,9 @@ from erps_gevent.wire.signing import KeyId, Keyring, Signer
 DEFLATE_ABOVE = 256  # bytes. Below it deflating costs more than it saves.
 HELLO_SIZE = 4096  # bytes. Before the peer has said who it is and what it takes, no packet needs more.
 
-_PREFIX = Struct(">II").unpack_from  # magic, payload size
+_PREFIX = Struct(">IIB").unpack_from  # magic, payload size, type
 _MAGIC = int.from_bytes(MAGIC, "big")
-_PREFIX_SIZE = 8
+_PREFIX_SIZE = 9
 
 KEEPALIVE_PACKET = Packet(Type.KEEPALIVE)
 
@@ -105,7 +105,7 @@ class Session:
 
     role: Role
     peer: Role
-    usual: Type | None = None  # the type of most packets that this end receives
+    usual: frozenset[int] = frozenset()  # the types of most packets that this end receives
     # What the dialect has in place of these tables, and where its dialogue begins.
     sends = SENDS
     takes = TAKES
@@ -137,7 +137,7 @@ class Session:
         self.sign: Callable[[bytes], bytes] | None = None if self._signer is None else self._signer.sign
         self._keepalive = KEEPALIVE if signing is None else stamp.keepalive()
         self._peer_header: bytes | None = None
-        self._usual_start = self._usual_head = b""
+        self._usual_types: frozenset[int] = frozenset()
         self._enter(self.begins)
 
     def receive(self, chunk: bytes) -> list[Packet]:
@@ -149,19 +149,19 @@ class Session:
         self.received_bytes += len(chunk)
         if self.error is not None:
             return packets
-        at, size, most, usual_start = 0, len(chunk), self._framer.max_size, self._usual_start
+        at, size, most, usual_types = 0, len(chunk), self._framer.max_size, self._usual_types
         try:
-            # Nearly all that comes is a call, or a reply to one, and whole: this is the shorter way for these. All
-            # else, and all that is wrong, goes through the framer and `_open`.
-            while size - at > HEADER_SIZE and usual_start:
+            # Nearly all that comes is a request, or its answer, and whole: this is the shorter way for these. All else,
+            # and all that is wrong, goes through the framer and `_open`.
+            while size - at > HEADER_SIZE and usual_types and not self._framer.held:
                 start = at + HEADER_SIZE
-                magic, payload_size = _PREFIX(chunk, at)
+                magic, payload_size, type_byte = _PREFIX(chunk, at)
                 end = start + payload_size
-                if not 0 < payload_size <= most or end > size or magic != _MAGIC:
+                if not 0 < payload_size <= most or end > size or magic != _MAGIC or type_byte not in usual_types:
                     break
-                if chunk[at + _PREFIX_SIZE : start] != usual_start:
+                if chunk[at + _PREFIX_SIZE : start] != self._peer_header:
                     break
-                packet = self._usual(chunk[start:end])
+                packet = self._usual(type_byte, chunk[start:end])
                 if packet is None:
                     break
                 packets.append(packet)
@@ -174,12 +174,10 @@ class Session:
             self.error = error
         else:
             self.error = self._framer.error
-        # While it holds the start of a packet, what comes next is the rest of that.
-        self._usual_start = b"" if self._framer.held else self._usual_head
         return packets
 
-    def _usual(self, payload: bytes) -> Packet | None:
-        """The packet of the usual type with this in it, or None: then it takes the long way. raises: ProtocolError"""
+    def _usual(self, type_byte: int, payload: bytes) -> Packet | None:
+        """The packet with this in it, or None: then it takes the long way. raises: ProtocolError"""
         raise NotImplementedError
 
     def eof(self) -> ProtocolError | None:
@@ -206,13 +204,8 @@ class Session:
         self._sends = self.sends[self.role, state]
         self._stays = self.stays[self.role, state]
         self._takes = self.takes[self.peer, state]
-        self._expect_usual()
-
-    def _expect_usual(self) -> None:
-        """From here on packets of the usual type may come, or not: what their headers have after the size."""
-        expected = self.usual is not None and self.usual in self._takes and self._signer is None
-        self._usual_head = bytes((self.usual or 0,)) + self._peer_header if expected and self._peer_header else b""
-        self._usual_start = self._usual_head
+        # What is usual changes no state, and comes in the states after the greeting alone.
+        self._usual_types = self.usual if self._signer is None and self.usual <= self._takes.keys() else frozenset()
 
     def _open(self, frame: Frame) -> Packet:
         after = self._takes.get(frame.type)
@@ -226,9 +219,7 @@ class Session:
         payload = self._inflated(frame.payload) if frame.deflated else frame.payload
         packet = READERS[frame.type](terms.decode(payload, self.safe) if payload else None)
         after = self._judged(packet, after)
-        if header != self._peer_header:
-            self._peer_header = header
-            self._expect_usual()
+        self._peer_header = header
         if after is not self.state:
             self._enter(after)
         return packet

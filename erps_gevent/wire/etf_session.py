@@ -81,7 +81,7 @@ class EtfSession(Session):
 
     sends = takes = _TABLE
     stays = stays_of(_TABLE)
-    usual: Type | None = None
+    usual = frozenset()
     begins = State.OPEN
 
     def __init__(self, stamp: Stamp, *args: Any, compressed: bool | int = False, **options: Any) -> None:

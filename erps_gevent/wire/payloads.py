@@ -35,7 +35,8 @@ MOST_SIZE = 2**32 - 1  # bytes, the most that a header can declare
 MESSAGE_SIZE = 16 * 1024  # characters of an error's text, bytes of its reason. Enough for a traceback.
 KEEPALIVE_RANGE = (0.1, 86400.0)  # seconds. Less is a flood, and what is more no timer has to be able to do.
 
-CALL, REPLY = Type.CALL, Type.REPLY  # A look-up in an Enum takes as long as all the rest of a check.
+# A look-up in an Enum takes as long as all the rest of a check.
+CALL, REPLY, CAST, PUSH = Type.CALL, Type.REPLY, Type.CAST, Type.PUSH
 
 MAX_REF = 2**63 - 1
 _NULL = b"\xf6"
@@ -68,11 +69,6 @@ def ref_item(ref: int) -> bytes:
     if ref < 1 << 32:
         return _REF32(0x1A, ref)
     return _REF64(0x1B, ref)
-
-
-def unasked(value: bytes) -> bytes:
-    """A cast or a push."""
-    return b"\x82\xf6" + value
 
 
 def error(ref: int | None, refusal: Refusal, room: int) -> bytes:

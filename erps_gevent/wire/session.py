@@ -13,9 +13,11 @@ from erps_gevent.wire.dialogue import HELLO_SIZE, Role, Session, State
 from erps_gevent.wire.packet import Frame, Stamp, Type
 from erps_gevent.wire.payloads import (
     CALL,
+    CAST,
     FLOAT,
     MAX_REF,
     MOST_SIZE,
+    PUSH,
     READERS,
     REPLY,
     TIME_HEAD,
@@ -34,7 +36,7 @@ class ClientSession(Session):
 
     role = Role.CLIENT
     peer = Role.SERVER
-    usual: Type | None = REPLY
+    usual = frozenset({REPLY, PUSH})
 
     def __init__(self, stamp: Stamp, **options: Any) -> None:
         super().__init__(stamp, **options)
@@ -68,7 +70,7 @@ class ClientSession(Session):
         return ref, frame
 
     def cast(self, request: Any) -> bytes:
-        return self._frame(Type.CAST, payloads.unasked(terms.encode(request, "request")), "request")
+        return self._frame(CAST, b"\x82\xf6" + terms.encode(request, "request"), "request")
 
     def cancel(self, ref: int) -> bytes:
         """Nobody waits for the reply to `ref` any more."""
@@ -94,10 +96,12 @@ class ClientSession(Session):
                 "give both the same, or check the address"
             )
 
-    def _usual(self, payload: bytes) -> Packet | None:
+    def _usual(self, type_byte: int, payload: bytes) -> Packet | None:
         body = terms.decode(payload, self.safe)
         if type(body) is list and len(body) == 2:
             ref, value = body
+            if type_byte == PUSH:
+                return new_packet((PUSH, None, value, None)) if ref is None else None
             if type(ref) is int and 0 < ref <= self._last_ref:
                 return new_packet((REPLY, ref, value, None))
         return None
@@ -125,7 +129,7 @@ class ServerSession(Session):
 
     role = Role.SERVER
     peer = Role.CLIENT
-    usual: Type | None = CALL
+    usual = frozenset({CALL, CAST})
 
     def __init__(self, stamp: Stamp, versions: Any = None, **options: Any) -> None:
         super().__init__(stamp, **options)
@@ -158,7 +162,7 @@ class ServerSession(Session):
 
     def push(self, value: Any) -> bytes:
         """raises: EncodeError  it cannot be sent, or is larger than the client takes."""
-        return self._frame(Type.PUSH, payloads.unasked(terms.encode(value, "message")), "message")
+        return self._frame(PUSH, b"\x82\xf6" + terms.encode(value, "message"), "message")
 
     def refusal(self, ref: int | None, error: Refusal) -> bytes:
         """An error packet: for the call `ref`, or for the whole line if it is None, which ends the dialogue.
@@ -203,7 +207,7 @@ class ServerSession(Session):
                 "deploy a client of a served version, or widen versions="
             )
 
-    def _usual(self, payload: bytes) -> Packet | None:
+    def _usual(self, type_byte: int, payload: bytes) -> Packet | None:
         meta = None
         if payload[0] == 0x83:
             if payload[-12:-8] != TIME_HEAD:
@@ -218,6 +222,8 @@ class ServerSession(Session):
             return None
         if type(body) is list and len(body) == 2 and (meta is None or meta["t"] >= 0):
             ref, value = body
+            if type_byte == CAST:
+                return new_packet((CAST, None, value, meta)) if ref is None else None
             if type(ref) is int and self._last_ref < ref <= MAX_REF:
                 self._last_ref = ref
                 return new_packet((CALL, ref, value, meta))
