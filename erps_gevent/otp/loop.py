@@ -218,7 +218,7 @@ class Loop:
             raise
         except BaseException as error:  # noqa: BLE001  a crash, reported once; gevent.Timeout and SystemExit are too
             return self.crash(error, event)
-        if given.__class__ is Reply and event.__class__ is Call:
+        if isinstance(given, Reply) and isinstance(event, Call):
             return self.reply(given, event)
         return self.obey(given, event)
 
@@ -233,8 +233,6 @@ class Loop:
     def obey(self, given: Any, event: Any) -> Any:
         """Do what a callback's answer says."""
         asked = isinstance(event, Call)
-        if asked and isinstance(given, Reply):
-            return self.reply(given, event)
         if given is None and not asked:
             return None
         if isinstance(given, Stop):

@@ -266,3 +266,33 @@ def test_after_a_fork_who_waits_for_a_thread_that_was_left_behind_is_told(other)
 
 def test_after_a_fork_the_thread_that_lives_on_is_not_left_behind(other):
     assert run_in(other, lambda: bridge.after_fork() or "still here") == "still here"
+
+
+def test_while_the_program_ends_the_main_thread_does_not_wait_for_a_hub_that_stands_still(other, monkeypatch):
+    monkeypatch.setattr(bridge, "standing_still", [other])
+    with pytest.raises(NoProc, match="register atexit handlers after the import of erps_gevent") as caught:
+        run_in(other, int)
+    assert caught.value.reason is NOPROC
+
+
+def test_who_is_interrupted_before_the_other_hub_has_begun_leaves_nothing_behind(other):
+    ran, blocked, go_on = [], Event(), get_original("_thread", "allocate_lock")()
+    home = get_hub()
+    go_on.acquire()
+
+    def block():
+        home.loop.run_callback_threadsafe(blocked.set)
+        go_on.acquire()
+
+    hand_over(other, block)
+    assert blocked.wait(PATIENCE)
+    with gevent.Timeout(10 * MS, False):
+        run_in(other, ran.append, "it ran", patience=PATIENCE)
+    go_on.release()
+    assert run_in(other, len, ran, patience=PATIENCE) == 0
+
+
+def test_a_job_that_runs_in_no_greenlet_can_be_abandoned():
+    job = bridge.Job(int, ())
+    job.abandon()
+    assert not job.done

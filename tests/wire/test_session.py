@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 import pytest
+from cbor2 import dumps
 from dialogues import GOLDEN, NONCE, RING, SERVER_NONCE, STAMP, Signing, client, in_state, pair, server, take
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -21,7 +22,7 @@ from erps_gevent.errors import (
 )
 from erps_gevent.wire.dialogue import Role
 from erps_gevent.wire.packet import Stamp, Type
-from erps_gevent.wire.payloads import LEAST_SIZE
+from erps_gevent.wire.payloads import LEAST_SIZE, TIME_HEAD, Packet
 from erps_gevent.wire.refusals import Code, Refusal, error_of, refusal_of
 from erps_gevent.wire.session import ClientSession, ServerSession, State
 from erps_gevent.wire.signing import UNKNOWN, Keyring
@@ -217,6 +218,74 @@ def test_a_call_says_how_long_its_caller_waits(remaining):
 def test_a_call_whose_caller_waits_for_ever_says_nothing():
     one, other = pair()
     assert take(other, one.call("x", None)[1])[0].meta is None
+
+
+def framed(one, payload):
+    """A call with this payload from the client `one`."""
+    return one._stamp.frame(Type.CALL, payload)
+
+
+@pytest.mark.parametrize("meta", [{}, {"x": 1}, {"x": {"t": 5.0}}, {"a": 1, "t": 5.0}, {"t": 5.0, "a": "b" * 12}])
+def test_a_meta_of_any_shape_is_read_as_it_is(meta):
+    one, other = pair()
+    take(other, one.call("first", 1.0)[1])
+    assert take(other, framed(one, dumps([2, "second", meta]))) == [Packet(Type.CALL, 2, "second", meta)]
+
+
+def test_bytes_of_a_value_that_look_like_a_meta_are_the_value():
+    one, other = pair()
+    value = TIME_HEAD + bytes(8)
+    take(other, one.call(value, None)[1])
+    assert take(other, one.call(value, None)[1])[0].value == value
+    other.receive(framed(one, b"\x83" + dumps(3) + b"\x4c" + value))
+    assert isinstance(other.error, BadPacket)
+
+
+@pytest.mark.parametrize("payload", [dumps([1, "x", 2]), dumps("x"), dumps([1]), dumps([0, "x"]), dumps([None, "x"])])
+@pytest.mark.parametrize("usual", [True, False], ids=["after others", "first"])
+def test_what_is_no_call_is_refused_the_short_way_and_the_long_one(payload, usual):
+    one, other = pair()
+    if usual:
+        take(other, one.cast("first"))
+    assert other.receive(framed(one, payload)) == []
+    assert isinstance(other.error, BadPacket)
+
+
+def test_a_time_that_is_none_is_refused():
+    one, other = pair()
+    take(other, one.cast("first"))
+    assert other.receive(framed(one, dumps([1, "x", {"t": -1.0}]))) == []
+    assert isinstance(other.error, BadPacket)
+
+
+@pytest.mark.parametrize("payload", [dumps("x"), dumps([1, 2, 3]), dumps([None, "x"]), dumps([9, "x"]), b""])
+def test_what_is_no_reply_is_refused_after_others_too(payload):
+    one, other = pair()
+    ref, _ = one.call("x", None)
+    take(one, other.reply(ref, "fine"))
+    assert one.receive(other._stamp.frame(Type.REPLY, payload)) == []
+    assert isinstance(one.error, BadPacket)
+
+
+def test_casts_and_pushes_come_in_order_with_the_rest():
+    one, other = pair()
+    sent = [one.cast(1), one.call(2, None)[1], one.cast(3), one.cancel(1), one.cast(4)]
+    assert [packet.value for packet in take(other, b"".join(sent))] == [1, 2, 3, None, 4]
+    pushed = [other.push(1), other.reply(1, 2), other.keepalive(), other.push(3)]
+    assert [packet.value for packet in take(one, b"".join(pushed))] == [1, 2, None, 3]
+
+
+@pytest.mark.parametrize("type_", [Type.CAST, Type.PUSH])
+def test_a_cast_or_push_with_a_reference_is_refused_after_others_too(type_):
+    one, other = pair()
+    if type_ is Type.CAST:
+        take(other, one.cast("first"))
+        sender, taker = one, other
+    else:
+        take(one, other.push("first"))
+        sender, taker = other, one
+    assert taker.receive(sender._stamp.frame(type_, dumps([1, "x"]))) == []
+    assert isinstance(taker.error, BadPacket)
 
 
 # lines that sign
