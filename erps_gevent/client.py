@@ -19,7 +19,7 @@ import gevent
 from gevent.hub import get_hub
 
 from erps_gevent import options
-from erps_gevent.errors import ConfigError
+from erps_gevent.errors import ConfigError, Disconnected
 from erps_gevent.healing import State
 from erps_gevent.lifeline import BYE_TIMEOUT, Lifeline
 from erps_gevent.otp import behaviour, universe
@@ -134,9 +134,13 @@ class Client(GenServer):
         """Say bye and end the client's process, for good. Idempotent. Parks until the bye is said."""
         lifeline = self._lifeline
         lifeline.closed = True
-        # The end of the thread whose hub it was has ended the line.
+        # The end of the thread whose hub it was has ended the line, perhaps just now.
         if lifeline.hub is not None and not lifeline.hub.dead:
-            lifeline.run(lifeline.close, patience=BYE_TIMEOUT)
+            try:
+                lifeline.run(lifeline.close, patience=BYE_TIMEOUT)
+            except Disconnected as error:
+                if error.reason != "thread_ended":
+                    raise
 
     @property
     def connected(self) -> bool:
