@@ -91,6 +91,7 @@ def run_job(hub: Hub, job: Job[T], patience: float | None) -> T:
         raise
     finally:
         _away.pop(job, None)
+        place.end()
     if not job.done:
         raise _given_up(hub, job, patience)
     return job.outcome()
@@ -192,6 +193,9 @@ class _Thread:
     def wait(self, seconds: float | None) -> None:
         self.lock.acquire(True, -1 if seconds is None else seconds)
 
+    def end(self) -> None:
+        """Nobody waits here any more."""
+
 
 class _Greenlet:
     """A greenlet parks in the hub of its thread."""
@@ -203,10 +207,16 @@ class _Greenlet:
         self.signal: Any = hub.loop.async_()
         # From now on: what is sent to a watcher that has not been started is lost.
         self.signal.start(self.waiter.switch, None)
-        self.wake: Callable[[], object] = self.signal.send
+        self.over = False
+
+    def wake(self) -> None:
+        if not self.over:
+            self.signal.send()
 
     def wait(self, seconds: float | None) -> None:
-        try:
-            answer(self.waiter, seconds)
-        finally:
-            self.signal.stop()
+        answer(self.waiter, seconds)
+
+    def end(self) -> None:
+        """Nobody waits here any more. libuv crashes when a thread ends and a watcher in its loop is not closed."""
+        self.over = True
+        self.signal.close()
