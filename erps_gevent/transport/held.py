@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
 from gevent.hub import Hub
+from gevent.monkey import get_original
+
+# The native one: that of monkey.patch_all() waits for the hub to turn, and a child may never run it.
+_close: Callable[[int], None] = get_original("os", "close")
 
 _held: WeakSet[Any] = WeakSet()
 waits: dict[Any, Hub] = {}  # the watchers with which greenlets wait for one of them, but for those of lines
@@ -26,7 +30,7 @@ def abandon(sock: Any) -> None:
     with suppress(OSError):
         fileno = inner.detach()
         if fileno >= 0:
-            os.close(fileno)
+            _close(fileno)
 
 
 def abandon_all(hub: Hub | None) -> list[Any]:
