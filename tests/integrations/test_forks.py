@@ -238,13 +238,13 @@ def test_a_socket_in_the_middle_of_its_handshake_is_closed_in_a_child_that_never
         reading, writing = os.pipe()
         pid = os.fork()
         if not pid:
-            os.close(writing)
             os.read(reading, 1)
             os._exit(0)
         client.close()
         gevent.sleep(0)
         # The child lives, and its copy would keep the connection open.
         assert accepted.recv(1) == b""
+        os.write(writing, b"!")
         os.close(writing)
         os.close(reading)
         os.waitpid(pid, 0)
