@@ -10,71 +10,35 @@ import weakref
 from collections.abc import Callable, Mapping
 from time import monotonic
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 import gevent
-from gevent import getcurrent
-from gevent._hub_local import get_hub_if_exists
 from gevent.event import AsyncResult
 from gevent.exceptions import LoopExit
-from gevent.hub import MAIN_THREAD_IDENT, Hub, get_hub  # type: ignore[attr-defined]
 from gevent.lock import Semaphore
-from gevent.monkey import get_original, is_module_patched
 
 from erps_gevent.client_connection import ClientConnection
+from erps_gevent.client_hub import ClientHub
 from erps_gevent.client_loop import ClientLoop, Connected, Lost, Pushed
 from erps_gevent.dialects import DIALECTS
-from erps_gevent.errors import CallExit, CallingSelf, CallTimeout, Disconnected, NoProc, Overloaded
-from erps_gevent.foreign import ForeignCall, ForeignCast
+from erps_gevent.errors import CallingSelf, CallTimeout, Disconnected, Overloaded
 from erps_gevent.healing import Healer, State
 from erps_gevent.integrations import forks
-from erps_gevent.integrations.threads import hub_thread
-from erps_gevent.otp import behaviour, bridge
-from erps_gevent.otp.bridge import FORKED, Job, get_ident
+from erps_gevent.otp.bridge import FORKED
 from erps_gevent.otp.gen import dead_end, describe
 from erps_gevent.otp.gen_server import GenServer
 from erps_gevent.otp.inbox import Inbox
 from erps_gevent.otp.messages import Event, StopRequest
 from erps_gevent.otp.process import Pid, Process, current
 from erps_gevent.otp.words import NORMAL
-from erps_gevent.outbox import HIGH_WATER
 from erps_gevent.wire.packet import Stamp
 
-T = TypeVar("T")
-
-_allocate_lock = get_original("_thread", "allocate_lock")
-_choosing = _allocate_lock()
-_check_timeout = behaviour.number(0, none=True)
-
 CLOSED = "closed: this client was closed for good; make a new one"
-ORPHANED = 'the thread whose hub has this client has ended; use it first in one that lives on, or give hub="thread"'
 DISCONNECTED = "disconnected"  # the exit reason of a client that does not heal: no quiet one, so that it is restarted
 BYE_TIMEOUT = 2.0  # seconds that close() waits for the server to have read our bye
 
 
-def _new_lock() -> None:
-    """Another thread of the parent may have held it."""
-    global _choosing
-    _choosing = _allocate_lock()
-
-
-forks.in_child(_new_lock)
-
-
-def _turns_here() -> bool:
-    """Whether the hub of this thread turns when others wait: this is a greenlet of it, or the whole program is patched.
-
-    Of a patched program that is true in the main thread: the others that there are come from outside, or are workers of
-    gevent's thread pool, and turn a hub only while they wait themselves.
-    """
-    hub = get_hub_if_exists()
-    running: Any = getcurrent()
-    while running is not None and running is not hub:
-        running = running.parent
-    return running is not None or (is_module_patched("threading") and get_ident() == MAIN_THREAD_IDENT)
-
-
-class Lifeline:
+class Lifeline(ClientHub):
     """What a client keeps while it is open: its process, and the healer of its line. Everything runs in `hub`.
 
     callers: who made the client, and that one's callers, if it lives in their universe.
@@ -90,6 +54,7 @@ class Lifeline:
         kwargs: dict[str, Any],
         callers: tuple[Pid, ...],
     ) -> None:
+        super().__init__(chosen["hub"])
         self.client = weakref.ref(client)
         self.target = target
         self.transport = transport
@@ -98,11 +63,7 @@ class Lifeline:
         self.callers = callers
         self.label = type(client).__name__
         self.stamp = Stamp(chosen["version"], chosen["identifier"])
-        self.hub: Hub | None = None
-        self.in_thread = False
         self.process: Process | None = None
-        self.healer: Healer | None = None
-        self.closed = False
         self.pushes_waiting = 0
         self.pushes = 0
         self.line: ClientConnection | None = None  # the newest
@@ -111,18 +72,6 @@ class Lifeline:
         self._beginning: AsyncResult[Healer] | None = None  # for those who wait while init runs
         self._stays_down = False  # disconnect() was called before a fork
         forks.watch(self)
-
-    def choose_hub(self) -> Hub | None:
-        """Decide, once, which hub owns the socket. None if it will never be needed: the client is closed."""
-        with _choosing:
-            if self.hub is None and not self.closed:
-                wanted = self.chosen["hub"]
-                self.in_thread = wanted == "thread" or (wanted == "auto" and not _turns_here())
-                if self.in_thread:
-                    self.hub = hub_thread()
-                else:
-                    self.hub = get_hub()
-            return self.hub
 
     def begin(
         self,
@@ -214,100 +163,6 @@ class Lifeline:
     def open(self) -> None:
         healer = self.ready()
         healer.open()
-
-    # From any thread. A hub that does not turn may not hold a caller for longer than its timeout.
-
-    def call(self, request: Any, timeout: float | None = 5.0, wait: bool = False) -> Any:
-        if timeout.__class__ is not float or not 0 <= timeout <= behaviour.LONGEST:
-            _check_timeout("timeout", timeout)
-        forks.check()
-        hub = self.hub or self.choose_hub()
-        if hub is not None and bridge.is_foreign(hub):
-            return self._from_afar(hub, ForeignCall(self.healer, self._call, request, timeout, wait))
-        healer = self.healer
-        line = healer.line if healer is not None else None
-        # A line that is up and has room, which is nearly always, is used without asking further.
-        if line is None or line.cause is not None or line.doubt is not None or line.outbox.size > HIGH_WATER:
-            return self._call(request, timeout, wait)
-        try:
-            return line.call(request, timeout, timeout)
-        except CallExit as error:
-            error.request = request
-            raise
-
-    def cast(self, request: Any, timeout: float | None = 5.0, wait: bool = False) -> None:
-        if timeout.__class__ is not float or not 0 <= timeout <= behaviour.LONGEST:
-            _check_timeout("timeout", timeout)
-        forks.check()
-        hub = self.hub or self.choose_hub()
-        if hub is not None and bridge.is_foreign(hub):
-            self._from_afar(hub, ForeignCast(self.healer, self._cast, request, timeout, wait))
-            return
-        healer = self.healer
-        line = healer.line if healer is not None else None
-        if line is None or line.cause is not None or line.doubt is not None or line.outbox.size > HIGH_WATER:
-            self._cast(request, timeout, wait)
-            return
-        try:
-            line.cast(request)
-        except CallExit as error:
-            error.request = request
-            raise
-
-    def _from_afar(self, hub: Hub, job: ForeignCast) -> Any:
-        try:
-            return self._run_job(hub, job, job.timeout)
-        except CallExit as error:
-            error.request = job.request
-            raise
-
-    def wait_connected(self, timeout: float | None) -> None:
-        _check_timeout("timeout", timeout)
-        self.run(self._wait_connected, timeout, patience=timeout)
-
-    def run(self, function: Callable[..., T], *args: Any, patience: float | None = None) -> T:
-        """Run it in the client's hub."""
-        forks.check()
-        hub = self.hub or self.choose_hub()
-        if hub is not None and bridge.is_foreign(hub):
-            return self._run_job(hub, Job(function, args), patience)
-        return function(*args)
-
-    def _run_job(self, hub: Hub, job: Job[T], patience: float | None) -> T:
-        try:
-            return bridge.run_job(hub, job, patience)
-        except NoProc as error:
-            if error.reason == FORKED:
-                raise Disconnected(forks.FORKED_TEXT, reason=FORKED, sent=True) from error
-            if not hub.dead and hub not in bridge.standing_still:
-                raise
-            text = ORPHANED if hub.dead else str(error)
-            raise Disconnected(text, reason="thread_ended", sent=error.sent) from error
-
-    # In the client's hub.
-
-    def _call(self, request: Any, timeout: float | None, wait: bool) -> Any:
-        deadline = None if timeout is None else monotonic() + timeout
-        try:
-            healer = self.healer or self.ready(deadline)
-            line = healer.usable(deadline, wait)
-            return line.call(request, timeout, None if deadline is None else max(deadline - monotonic(), 0.0))
-        except CallExit as error:
-            error.request = request
-            raise
-
-    def _cast(self, request: Any, timeout: float | None, wait: bool) -> None:
-        deadline = None if timeout is None else monotonic() + timeout
-        try:
-            healer = self.healer or self.ready(deadline)
-            healer.usable(deadline, wait).cast(request)
-        except CallExit as error:
-            error.request = request
-            raise
-
-    def _wait_connected(self, timeout: float | None) -> None:
-        deadline = None if timeout is None else monotonic() + timeout
-        self.ready(deadline).usable(deadline, wait=True)
 
     def disconnect(self) -> None:
         healer = self.ready()

@@ -24,6 +24,7 @@ LAYERS = (
     {"etf_connection"},
     {"server", "healing", "client_loop", "dialects", "observing"},
     {"foreign"},
+    {"client_hub"},
     {"lifeline", "lines"},
     {"acceptor", "live_servers", "daemon_process"},
     {"daemon", "client"},
@@ -36,11 +37,11 @@ LAYERS = (
 # Arrows upwards that are meant, to leaves: the hub thread, which a client or a daemon opens when it is asked for; the
 # watch that a daemon has over its handlers; whoever holds a line, or makes some, has itself called in a forked child.
 DOORS = {
-    ("lifeline", "integrations.threads"),
+    ("client_hub", "integrations.threads"),
     ("daemon", "integrations.threads"),
     ("daemon", "integrations.blocking"),
     *((module, "integrations.forks") for module in ("connection", "client_connection", "server_connection", "healing")),
-    *((module, "integrations.forks") for module in ("lifeline", "lines", "acceptor", "daemon")),
+    *((module, "integrations.forks") for module in ("client_hub", "lifeline", "lines", "acceptor", "daemon")),
 }
 ROOT = "__init__"  # the package root: it imports the faces, and nobody inside imports it
 

@@ -11,8 +11,8 @@ from greenlet import greenlet
 from otp.kernel import Native
 
 import erps_gevent as erps
-from erps_gevent import lifeline
-from erps_gevent.lifeline import _turns_here
+from erps_gevent import client_hub
+from erps_gevent.client_hub import _turns_here
 
 
 def in_a_greenlet(function):
@@ -41,7 +41,7 @@ TURNS = {
 @pytest.mark.parametrize("patched", [False, True], ids=["unpatched", "patched"])
 @pytest.mark.parametrize("place", PLACES)
 def test_the_hub_is_here_where_it_turns_and_the_hub_thread_elsewhere(place, patched, monkeypatch):
-    monkeypatch.setattr(lifeline, "is_module_patched", lambda name: patched)
+    monkeypatch.setattr(client_hub, "is_module_patched", lambda name: patched)
     assert PLACES[place](_turns_here) is TURNS[place][patched]
 
 

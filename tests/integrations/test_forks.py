@@ -19,7 +19,7 @@ from gevent.socket import wait_read
 from support import MS
 
 import erps_gevent as erps
-from erps_gevent import Reply, lifeline
+from erps_gevent import Reply, client_hub
 from erps_gevent.integrations import blocking, forks
 
 pytestmark = [
@@ -253,7 +253,7 @@ def test_a_socket_in_the_middle_of_its_handshake_is_closed_in_a_child_that_never
 
 def test_a_lock_that_another_thread_held_does_not_hold_the_child(daemon):
     client = Caller(("127.0.0.1", daemon.server_port), transport=erps.Tcp(), hub="here")
-    with lifeline._choosing:
+    with client_hub._choosing:
         assert in_child(lambda: client.call("child")) == ["child"]
 
 
