@@ -80,7 +80,7 @@ class Client(GenServer):
         so what it shares with the program wants a lock, and to hand a message on, queue.SimpleQueue does. With
         hub="here" it runs while the program's greenlets wait. In both, a handler that waits in gevent's ways lets the
         lines go on; one that computes, or waits natively, stops every line of its hub meanwhile: replies, keepalives,
-        healing. Leave such work to `gevent.get_hub().threadpool.apply`.
+        healing. Leave such work to `self.run_blocking(function, *args)`.
         """
 
     # The handle.

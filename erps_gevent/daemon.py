@@ -234,7 +234,7 @@ class Daemon(Acceptor):
         The callbacks of its servers run in that thread, as greenlets beside each other, and beside every client with
         hub="thread". Who waits in gevent's ways (gevent.sleep, a call of a client, a process) lets the others run. Who
         computes, or waits natively (time.sleep, a lock, a database driver that nobody patched), keeps all of these
-        lines waiting, but not the threads of the program: leave that to `gevent.get_hub().threadpool.apply`.
+        lines waiting, but not the threads of the program: leave that to the server's `run_blocking`.
 
         raises: StartError   the address is taken or cannot be bound, or no thread can be had; the cause is chained.
                 ConfigError  it is started already, or was in another hub before, or belongs to a process.

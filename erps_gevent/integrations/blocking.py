@@ -7,9 +7,8 @@
     same run of the same handler: its stack    ──▶  a callback that has it logged, when the block is over
 
 Nothing is done for a call, and a hub that waits is not woken. The thread lives while the daemon has servers. It does
-not log: under monkey.patch_all() the locks of logging belong to the hub, which is
-blocked. So a block is logged once it is over, with its whole length, and one that goes on for STUCK_AFTER is written to
-standard error meanwhile.
+not log: under monkey.patch_all() the locks of logging belong to the hub, which is blocked. So a block is logged once it
+is over, with its whole length, and one that goes on for STUCK_AFTER is written to standard error meanwhile.
 
 C code that keeps the GIL stops this thread too: it is noticed late, and told from a suspended process by the processor
 time of the hub's thread. What blocks outside of a handler is left to gevent's own monitor thread.
@@ -34,6 +33,7 @@ import gevent
 from gevent.hub import Hub
 from gevent.monkey import get_original
 
+from erps_gevent.integrations import forks
 from erps_gevent.otp import gen_server, loop
 from erps_gevent.otp.messages import Event
 
@@ -318,5 +318,6 @@ def _after_fork() -> None:
 
 
 atexit.register(_end_all)
+forks.in_child(_after_fork)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_end_all, after_in_parent=_go_on, after_in_child=_after_fork)
+    os.register_at_fork(before=_end_all, after_in_parent=_go_on)

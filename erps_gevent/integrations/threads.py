@@ -78,7 +78,7 @@ def _run(found: list[Hub | Exception], ready: Any) -> None:
             # From a greenlet in here: it ends neither the program nor the lines of others. gevent has printed it.
             continue
         except LoopExit:
-            # What other threads post is counted without a lock, and the loop took itself for idle.
+            # Seen under load, although `forever` is active: what other threads post seems to upset the loop's count.
             forever = hub.loop.async_()
             forever.start(_nothing)
             watchers.append(forever)

@@ -202,8 +202,8 @@ class _Greenlet:
 
     def __init__(self, hub: Hub) -> None:
         self.waiter: Waiter[Any] = Waiter(hub)
-        # It also keeps a hub with nothing else to do from ending with LoopExit. Not by run_callback_threadsafe: that
-        # counts the loop's references up while the loop itself may count them, and one of many thousands is lost.
+        # It also keeps a hub with nothing else to do from ending with LoopExit. Not by run_callback_threadsafe: under
+        # load hubs that were woken by it did end so, with an active watcher; its count of references seems to race.
         self.signal: Any = hub.loop.async_()
         # From now on: what is sent to a watcher that has not been started is lost.
         self.signal.start(self.waiter.switch, None)

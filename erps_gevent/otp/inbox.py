@@ -79,7 +79,7 @@ class Inbox:
     def take_turn(self) -> float:
         """Count one event; parks for a turn of the loop when this process has had the hub for long enough.
 
-        return: the time at which it was called, on the monotonic clock.
+        return: the time after that, on the monotonic clock.
         """
         now = monotonic()
         self.served += 1
@@ -88,6 +88,7 @@ class Inbox:
             self.turn_ends = now + TURN_SECONDS
         elif self.served > TURN_EVENTS or now > self.turn_ends:
             self._yield()
+            return monotonic()
         return now
 
     def _yield(self) -> None:

@@ -40,6 +40,7 @@ CALL, REPLY, CAST, PUSH = Type.CALL, Type.REPLY, Type.CAST, Type.PUSH
 
 MAX_REF = 2**63 - 1
 _NULL = b"\xf6"
+UNASKED = b"\x82\xf6"  # what a cast or a push has before its value
 FLOAT = Struct(">d")
 TIME_HEAD = b"\xa1\x61t\xfb"  # {"t": a float of 8 bytes
 _REF8, _REF16, _REF32, _REF64 = (Struct(code).pack for code in (">BB", ">BH", ">BI", ">BQ"))

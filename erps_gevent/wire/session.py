@@ -21,6 +21,7 @@ from erps_gevent.wire.payloads import (
     READERS,
     REPLY,
     TIME_HEAD,
+    UNASKED,
     Packet,
     new_packet,
     ref_item,
@@ -70,7 +71,7 @@ class ClientSession(Session):
         return ref, frame
 
     def cast(self, request: Any) -> bytes:
-        return self._frame(CAST, b"\x82\xf6" + terms.encode(request, "request"), "request")
+        return self._frame(CAST, UNASKED + terms.encode(request, "request"), "request")
 
     def cancel(self, ref: int) -> bytes:
         """Nobody waits for the reply to `ref` any more."""
@@ -162,7 +163,7 @@ class ServerSession(Session):
 
     def push(self, value: Any) -> bytes:
         """raises: EncodeError  it cannot be sent, or is larger than the client takes."""
-        return self._frame(PUSH, b"\x82\xf6" + terms.encode(value, "message"), "message")
+        return self._frame(PUSH, UNASKED + terms.encode(value, "message"), "message")
 
     def refusal(self, ref: int | None, error: Refusal) -> bytes:
         """An error packet: for the call `ref`, or for the whole line if it is None, which ends the dialogue.

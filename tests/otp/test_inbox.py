@@ -159,3 +159,10 @@ def test_a_retired_inbox_wakes_nobody_and_keeps_nothing(inbox):
     assert not waiting.ready()
     assert list(inbox.mailbox) == ["after"]
     waiting.kill()
+
+
+def test_the_time_after_a_turn_is_that_after_the_others_had_theirs(inbox):
+    ended = []
+    gevent.spawn(lambda: ended.append(monotonic()))
+    inbox.served = TURN_EVENTS
+    assert inbox.take_turn() >= ended[0]
