@@ -31,6 +31,12 @@ pytestmark = [
 FORKS = {"os.fork": os.fork, "gevent.os.fork_gevent": gevent.os.fork_gevent}
 
 
+def read_when_there(descriptor):
+    # libuv makes what it watches non-blocking.
+    wait_read(descriptor)
+    return os.read(descriptor, 65536)
+
+
 def in_child(function, fork=os.fork):
     """What `function()` returns in a forked child, as JSON has it. The hub of the parent turns meanwhile."""
     reading, writing = os.pipe()
@@ -43,8 +49,7 @@ def in_child(function, fork=os.fork):
         finally:
             os._exit(0)
     os.close(writing)
-    wait_read(reading)
-    said = b"".join(iter(lambda: os.read(reading, 65536), b""))
+    said = b"".join(iter(lambda: read_when_there(reading), b""))
     os.close(reading)
     with contextlib.suppress(ChildProcessError):  # in a patched program gevent may have waited for it already
         os.waitpid(pid, 0)

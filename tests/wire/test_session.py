@@ -7,7 +7,7 @@ from collections import deque
 import pytest
 from cbor2 import dumps
 from dialogues import GOLDEN, NONCE, RING, SERVER_NONCE, STAMP, Signing, client, in_state, pair, server, take
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from packaging.specifiers import SpecifierSet
@@ -21,7 +21,7 @@ from erps_gevent.errors import (
     VersionMismatch,
 )
 from erps_gevent.wire.dialogue import Role
-from erps_gevent.wire.packet import Stamp, Type
+from erps_gevent.wire.packet import HEADER_SIZE, Stamp, Type
 from erps_gevent.wire.payloads import LEAST_SIZE, TIME_HEAD, Packet
 from erps_gevent.wire.refusals import Code, Refusal, error_of, refusal_of
 from erps_gevent.wire.session import ClientSession, ServerSession, State
@@ -218,6 +218,22 @@ def test_a_call_says_how_long_its_caller_waits(remaining):
 def test_a_call_whose_caller_waits_for_ever_says_nothing():
     one, other = pair()
     assert take(other, one.call("x", None)[1])[0].meta is None
+
+
+def test_a_call_whose_caller_waits_for_ever_has_no_meta_on_the_wire():
+    one, _ = pair()
+    assert one.call(3, None)[1][HEADER_SIZE:].hex() == "820103"
+
+
+@given(ref=st.integers(1, 2**63 - 1), remaining=st.none() | st.floats(0), value=st.integers() | st.text())
+def test_a_call_comes_back(ref, remaining, value):
+    one, other = pair()
+    take(other, one.cast("from here on the short way is taken"))
+    one._last_ref = ref - 1
+    assert one.call(value, remaining)[0] == ref
+    one._last_ref = ref - 1
+    meta = None if remaining is None else {"t": remaining}
+    assert take(other, one.call(value, remaining)[1]) == [Packet(Type.CALL, ref, value, meta)]
 
 
 def framed(one, payload):
