@@ -677,6 +677,7 @@ def test_in_a_thread_all_of_it_can_be_used_from_any_other(house, threaded, elsew
 def test_in_a_thread_serve_forever_parks_whoever_calls_it_until_it_is_stopped(house, threaded):
     connected(house, threaded)
     serving = Native(threaded.serve_forever)
+    until(threaded._stop_event.linkcount, "who serves for ever")
     threaded.stop(timeout=PATIENCE)
     serving.result()
     assert threaded.servers == []
