@@ -29,8 +29,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if collection_path == STRESS and not named else None
 
 
-def pytest_collection_finish() -> None:
-    """Keep what collection has made out of later garbage collections, of which many a test ends with one."""
+@pytest.fixture(scope="module", autouse=True)
+def little_to_collect() -> None:
+    """Keep what came before this module, such as pytest's own reports, out of the garbage collections that end tests."""
     gc.collect()
     gc.freeze()
 

@@ -272,6 +272,7 @@ def test_a_timeout_that_is_none_is_refused(client, timeout):
 
 
 def test_a_late_answer_is_dropped_and_counted(client, lab):
+    client.wait_connected(PATIENCE)
     with pytest.raises(erps.CallTimeout, match="no answer in") as caught:
         client.call(("gate",), timeout=50 * MS)
     assert caught.value.sent

@@ -84,7 +84,7 @@ def test_the_reason_of_a_failed_start_is_the_childs(error):
 
 
 def test_even_a_timeout_that_leaves_a_start_function_is_a_failed_start():
-    timeout = gevent.Timeout(1)
+    timeout = gevent.Timeout()
     assert refused(raising, timeout).reason is timeout
 
 

@@ -148,7 +148,7 @@ def raise_(error):
     raise error
 
 
-BOOM, LATE, LEAVING = KeyError("boom"), gevent.Timeout(1), SystemExit(3)
+BOOM, LATE, LEAVING = KeyError("boom"), gevent.Timeout(), SystemExit(3)
 
 
 @pytest.mark.parametrize(
