@@ -17,7 +17,7 @@ from gevent.monkey import get_original
 from support import MS, Certs
 
 import erps_gevent as erps
-from erps_gevent import Continue, Ignore, NoReply, Stop
+from erps_gevent import Continue, Ignore, NoReply, Stop, healing
 from erps_gevent.backoff import Backoff
 from erps_gevent.transport.sockets import listen
 from erps_gevent.wire.packet import Stamp, Type
@@ -370,7 +370,8 @@ def test_too_many_pending_calls_are_refused_before_they_are_sent(house, lab):
 # The client's process.
 
 
-def test_callbacks_are_told_once_of_each_line_and_each_cause(house, hub):
+def test_callbacks_are_told_once_of_each_line_and_each_cause(house, hub, monkeypatch):
+    monkeypatch.setattr(healing, "MOVE_FOR", 0.1)
     noted = Notes()
     daemon = house.daemon()
     client = house.client(daemon, noted, hub=hub)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gevent
 import pytest
-from faces import PATIENCE
+from faces import PATIENCE, House, wire
 from gevent.hub import get_hub
 from gevent.monkey import is_module_patched
 from greenlet import greenlet
@@ -56,10 +56,19 @@ def test_a_client_first_used_there_says_where_it_lives_and_works_everywhere(plai
             assert other(lambda: client.call(("echo", 2), timeout=PATIENCE)) == 2
 
 
+@pytest.fixture(scope="module")
+def orphanage(certs):
+    """Makes clients of one daemon, whose end takes a second: nobody closes the sockets of orphans."""
+    made = House(wire("tcp", certs))
+    daemon = made.daemon()
+    yield lambda: made.client(daemon, hub="auto")
+    made.close()
+
+
 @pytest.fixture
-def orphan(plain_house):
+def orphan(orphanage):
     """A client whose hub was that of a thread that has ended."""
-    client = plain_house.client(plain_house.daemon(), hub="auto")
+    client = orphanage()
     assert Native(in_a_greenlet, lambda: client.call(("echo", 1), timeout=PATIENCE)).result() == 1
     with gevent.Timeout(PATIENCE):
         while not client._lifeline.hub.dead:
