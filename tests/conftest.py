@@ -31,7 +31,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.fixture(scope="module", autouse=True)
 def little_to_collect() -> None:
-    """Keep what came before this module, such as pytest's own reports, out of the garbage collections that end tests."""
+    """Keep what came before, pytest's own reports above all, out of the garbage collections that end tests."""
     gc.collect()
     gc.freeze()
 

@@ -96,7 +96,7 @@ def test_a_move_under_load_executes_each_token_once_and_fails_no_call(transports
     daemon = first
     for _ in range(moves):
         # Each has moved, and is called through its new line.
-        until(lambda: len(daemon.servers) == len(clients))
+        until(lambda running=daemon: len(running.servers) == len(clients))
         gevent.sleep(0.03)
         # As a rolling restart does it: the successor is listening on the same socket before the old one stops.
         successor = erps.Daemon(listener.dup(), Ledger, transport=server_transport)
