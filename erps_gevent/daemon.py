@@ -15,7 +15,7 @@ from gevent.pool import Pool
 
 from erps_gevent import daemon_process, options
 from erps_gevent.acceptor import Acceptor
-from erps_gevent.dialects import DIALECTS
+from erps_gevent.dialects import dialect_of
 from erps_gevent.errors import ConfigError
 from erps_gevent.integrations import blocking, forks
 from erps_gevent.integrations.threads import hub_thread
@@ -336,7 +336,7 @@ class Daemon(Acceptor):
         raises: EncodeError  it cannot be sent; no client got it.
         switch: does not park: a client that does not read, or takes only smaller messages, is left out and logged.
         """
-        DIALECTS[self.options["codec"]].encode(message, "message")
+        dialect_of(self.options["codec"]).encode(message, "message")
         return self._in_hub(broadcast, self._lines, message)
 
     def info(self) -> dict[str, Any]:

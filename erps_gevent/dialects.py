@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 from erps_gevent.client_connection import ClientConnection
-from erps_gevent.etf_connection import EtfClientConnection, EtfServerConnection
 from erps_gevent.server_connection import ServerConnection
-from erps_gevent.wire import etf, terms
-from erps_gevent.wire.etf_session import EtfClientSession, EtfServerSession
+from erps_gevent.wire import terms
 from erps_gevent.wire.session import ClientSession, ServerSession
 
 
-@dataclass(frozen=True)
-class Dialect:
-    """One row of DIALECTS.
+class Dialect(NamedTuple):
+    """What a line is made of.
 
     encode:  `encode(value, root)` raises EncodeError for what cannot be sent.
     options: the names of options that its connections take, beside those that all take.
@@ -34,9 +31,18 @@ class Dialect:
         return {name: chosen[name] for name in self.options}
 
 
-DIALECTS = {
-    "cbor": Dialect(ClientSession, ClientConnection, ServerSession, ServerConnection, terms.encode),
-    "etf": Dialect(
+NAMES = ("cbor", "etf")
+
+
+@cache
+def dialect_of(codec: str) -> Dialect:
+    """The dialect of this name, which is one of NAMES. The first use of "etf" loads its modules: few speak it."""
+    if codec == "cbor":
+        return Dialect(ClientSession, ClientConnection, ServerSession, ServerConnection, terms.encode)
+    from erps_gevent.etf_connection import EtfClientConnection, EtfServerConnection
+    from erps_gevent.wire import etf
+    from erps_gevent.wire.etf_session import EtfClientSession, EtfServerSession
+
+    return Dialect(
         EtfClientSession, EtfClientConnection, EtfServerSession, EtfServerConnection, etf.encode, ("pacing",)
-    ),
-}
+    )

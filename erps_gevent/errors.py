@@ -38,7 +38,6 @@ request, arrives as its `repr`.
 
 from __future__ import annotations
 
-import pickle
 from typing import Any, TypeVar
 
 _E = TypeVar("_E", bound=BaseException)
@@ -53,6 +52,8 @@ def _revived(cls: type[_E], args: tuple[Any, ...], facts: dict[str, Any]) -> _E:
 
 
 def _portable(fact: Any) -> Any:
+    import pickle  # seldom needed, and half the time that this module takes to load
+
     try:
         pickle.dumps(fact)
     except Exception:  # noqa: BLE001  whatever a __reduce__ raises, the error itself must arrive

@@ -20,7 +20,7 @@ from gevent.lock import Semaphore
 from erps_gevent.client_connection import ClientConnection
 from erps_gevent.client_hub import ClientHub
 from erps_gevent.client_loop import ClientLoop, Connected, Lost, Pushed
-from erps_gevent.dialects import DIALECTS
+from erps_gevent.dialects import dialect_of
 from erps_gevent.errors import CallingSelf, CallTimeout, Disconnected, Overloaded
 from erps_gevent.healing import Healer, State
 from erps_gevent.integrations import forks
@@ -63,6 +63,7 @@ class Lifeline(ClientHub):
         self.callers = callers
         self.label = type(client).__name__
         self.stamp = Stamp(chosen["version"], chosen["identifier"])
+        self.dialect = dialect_of(chosen["codec"])
         self.process: Process | None = None
         self.pushes_waiting = 0
         self.pushes = 0
@@ -216,15 +217,14 @@ class Lifeline(ClientHub):
         timeout = chosen["connect_timeout"]
         deadline = None if timeout is None else monotonic() + timeout
         stream = self.transport.connect(self.target, timeout, dead_after=chosen["dead_after"])
-        dialect = DIALECTS[chosen["codec"]]
-        session = dialect.client_session(
+        session = self.dialect.client_session(
             self.stamp,
             max_size=chosen["max_size"],
             compressed=chosen["compressed"],
             safe=chosen["safe"],
             signing=chosen["signing"],
         )
-        line = dialect.client_connection(
+        line = self.dialect.client_connection(
             stream,
             session,
             chosen["send_timeout"],
@@ -232,7 +232,7 @@ class Lifeline(ClientHub):
             self.pushed,
             healer.moving,
             self.keep_up,
-            **dialect.own(chosen),
+            **self.dialect.own(chosen),
         )
         try:
             line.greet(deadline)

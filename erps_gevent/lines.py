@@ -22,7 +22,7 @@ import gevent
 from gevent.event import Event
 from gevent.pool import Pool, PoolFull
 
-from erps_gevent.dialects import DIALECTS
+from erps_gevent.dialects import dialect_of
 from erps_gevent.errors import ErpsError, Overloaded, ProtocolError
 from erps_gevent.observing import Observer, observed
 from erps_gevent.otp.messages import StopRequest
@@ -127,7 +127,7 @@ class Lines:
 
     def _connection(self, stream: Stream) -> ServerConnection:
         chosen = self._options
-        dialect = DIALECTS[chosen["codec"]]
+        dialect = dialect_of(chosen["codec"])
         make = dialect.server_connection
         if self.observer is not None:
             make = partial(observed, make, self.observer)

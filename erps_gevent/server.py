@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import traceback
 from functools import partial
@@ -184,7 +183,7 @@ def _start_child(
 
 def chosen_options(server: object, given: dict[str, Any]) -> dict[str, Any]:
     """The options of a server class: defaults, its keywords, and what was given to the daemon, which wins."""
-    if not (inspect.isclass(server) and issubclass(server, Server)):
+    if not (isinstance(server, type) and issubclass(server, Server)):
         raise TypeError(f"the daemon serves a subclass of erps_gevent.Server, not {server!r}")
     checked = behaviour.checked(given, server.OPTIONS, f"Daemon of {server.__name__}")
     return {**{name: option.default for name, option in server.OPTIONS.items()}, **server.class_options, **checked}

@@ -16,7 +16,7 @@ from support import MS
 
 import erps_gevent as erps
 from erps_gevent import Atom
-from erps_gevent.dialects import DIALECTS
+from erps_gevent.dialects import NAMES
 from erps_gevent.options import BOTH
 from erps_gevent.transport.address import parse_address
 from erps_gevent.transport.sockets import listen
@@ -90,11 +90,11 @@ def dial(house, daemon):
 
 
 def test_each_name_of_the_option_is_a_dialect():
-    for name in DIALECTS:
+    for name in NAMES:
         assert BOTH["codec"].check("codec", name) == name
     with pytest.raises(erps.ConfigError) as caught:
         BOTH["codec"].check("codec", "json")
-    assert all(repr(name) in str(caught.value) for name in DIALECTS)
+    assert all(repr(name) in str(caught.value) for name in NAMES)
 
 
 # A recorded client of Erps talks to a daemon.

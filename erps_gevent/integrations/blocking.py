@@ -16,15 +16,14 @@ time of the hub's thread. What blocks outside of a handler is left to gevent's o
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import sys
-import sysconfig
 import time
 import traceback
 import weakref
 from collections.abc import Sized
+from functools import cache
 from time import monotonic
 from types import CodeType, FrameType
 from typing import Any
@@ -33,6 +32,7 @@ import gevent
 from gevent.hub import Hub
 from gevent.monkey import get_original
 
+from erps_gevent.exits import at_exit
 from erps_gevent.integrations import forks
 from erps_gevent.otp import gen_server, loop
 from erps_gevent.otp.messages import Event
@@ -56,7 +56,6 @@ REMEDY = (
 )
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_LIBRARIES = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _LOOP_FILE = loop.Loop.main.__code__.co_filename
 _DEFER_FILE = gen_server.GenServer.defer.__code__.co_filename
 
@@ -128,6 +127,7 @@ class Watch:
                 self._run_thread()
 
     def _run_thread(self) -> None:
+        _libraries()  # by whom it is watched for: the watch thread imports nothing
         self.running = True
         self._stop = _allocate_lock()
         self._stop.acquire()
@@ -279,7 +279,14 @@ def _callback(method: str, event: Any) -> str:
 
 def _is_users(code: CodeType) -> bool:
     name = code.co_filename
-    return not name.startswith((_PACKAGE, *_LIBRARIES, "<frozen"))
+    return not name.startswith((_PACKAGE, *_libraries(), "<frozen"))
+
+
+@cache
+def _libraries() -> tuple[str, ...]:
+    import sysconfig  # slow to load, and needed when there are servers only
+
+    return tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 def _is_new(block: Block) -> bool:
@@ -317,7 +324,7 @@ def _after_fork() -> None:
         watch._reset()
 
 
-atexit.register(_end_all)
+at_exit(_end_all)
 forks.in_child(_after_fork)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_end_all, after_in_parent=_go_on)

@@ -5,19 +5,16 @@ A misspelt or bad option fails where it is written, with the nearest right one; 
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from erps_gevent.errors import ConfigError
 
 LONGEST = 1e9  # seconds, 31 years. The clocks of threads and of libuv overflow not far above it.
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """One option: its default, and a check that returns the value to use or raises ConfigError."""
 
     default: Any
@@ -106,5 +103,7 @@ def bind(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any], known: Ite
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
+    import difflib  # for mistakes only
+
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -199,6 +198,8 @@ def _as_file(source: Source) -> Iterator[str]:
     if not isinstance(source, bytes):
         yield os.fspath(source)
         return
+    import tempfile  # which loads every format of archives, for the few who keep their keys as bytes
+
     descriptor, path = tempfile.mkstemp(prefix="erps-", suffix=".pem")
     try:
         with open(descriptor, "wb") as file:

@@ -12,9 +12,8 @@ import socket
 import stat
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import gevent
 from gevent import socket as green
@@ -276,8 +275,7 @@ def _unbound(exc: OSError) -> str:
     return exc.strerror or str(exc)
 
 
-@dataclass(frozen=True)
-class SocketFile:
+class SocketFile(NamedTuple):
     """The file of a unix socket that listens, so that it can be removed when it no longer does.
 
     pid, inode: a forked copy of the listener removes nothing, and nobody removes a successor's file.

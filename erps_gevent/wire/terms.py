@@ -6,8 +6,8 @@ it: cbor2 6.3 crashes the interpreter on lists nested 20,000 deep.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Collection
+from random import SystemRandom
 from reprlib import repr as shortened
 from typing import Any
 
@@ -212,7 +212,7 @@ _UNSAFE = ("nesting depth", "indefinite length", "Duplicate map key", "map key m
 # `loads` does not say where the value ended. So it is given an array of the value and this, and what it returns
 # second tells. Nobody outside knows it; and each byte of it is a head that no CBOR item has, so that a value that
 # was cut short fails in it, the same way each time.
-_END = bytes(secrets.SystemRandom().choices(b"\x1c\x1d\x1e\x3c\x3d\x3e\x5c\x5d\x5e\x7c\x7d\x7e\x9c\x9d\x9e", k=16))
+_END = bytes(SystemRandom().choices(b"\x1c\x1d\x1e\x3c\x3d\x3e\x5c\x5d\x5e\x7c\x7d\x7e\x9c\x9d\x9e", k=16))
 _END_ITEM = b"\x50" + _END
 
 

@@ -35,12 +35,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from cbor2 import CBORTag
@@ -170,8 +170,7 @@ _leaf(IPv6Network, 38624, str, IPv6Network.__str__, IPv6Network)
 _leaf(IPv6Interface, 38625, str, IPv6Interface.__str__, IPv6Interface)
 
 
-@dataclass(frozen=True)
-class Registered:
+class Registered(NamedTuple):
     """An application type: `pack` turns a value into plain data, `unpack` turns that into a value again."""
 
     cls: type
