@@ -291,7 +291,7 @@ class ClientConnection(Connection[ClientSession]):
         silence = now - self.heard
         if silence < interval:
             self.asked = None
-        elif self.asked is None:
+        elif self.asked is None or self.asked <= self.heard:
             self.asked = now
             self._say_keepalive()
         elif dead_after and not self.pending and now - self.asked >= max(dead_after - interval, interval / 2):

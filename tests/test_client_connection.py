@@ -383,11 +383,18 @@ def test_garbage_on_an_open_line_ends_it_and_every_caller_is_told(line, server):
 
 
 def test_silence_is_answered_with_a_keepalive_and_its_echo_keeps_the_line(line, server):
-    line.connection.keep_alive(10 * MS, 500 * MS)
-    for _ in range(100):  # in all, twice dead_after
+    line.connection.keep_alive(10 * MS, 300 * MS)
+    for _ in range(60):  # in all, twice dead_after
         server.hear(Type.KEEPALIVE)
         server.say(server.session.keepalive())
     assert line.connection.cause is None
+
+
+def test_after_an_echo_and_a_stop_of_the_whole_process_it_asks_again(line, server):
+    line.connection.asked = monotonic() - 2
+    line.connection.heard = monotonic() - 1
+    line.connection.keep_alive(10 * MS, None)
+    server.hear(Type.KEEPALIVE)
 
 
 def test_a_line_that_is_heard_of_needs_no_keepalive(line, server):
