@@ -58,9 +58,9 @@ class World:
             server.say(server.session.welcome(None, 100), *(make(server.session) for make in self.extra))
             greeting.get()
         except BaseException:
-            # The healer was closed meanwhile, perhaps by the end of a test.
-            greeting.kill()
+            # The healer was closed meanwhile, perhaps by the end of a test, whose own closing may strike here again.
             line.drop()
+            greeting.kill()
             raise
         return line
 
