@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from loads import Plan, value_of
 
 from erps_gevent.wire.packet import Stamp
@@ -19,9 +17,4 @@ def wire_sizes(plan: Plan) -> tuple[int, int]:
     value = value_of(plan)
     ref, request = client.call(value, 5.0)
     answer = server.push(value) if plan["load"] == "pushes" else server.reply(ref, value)
-    return size_of(request), size_of(answer)
-
-
-def size_of(packet: Any) -> int:
-    """A large packet may be in pieces."""
-    return len(packet) if isinstance(packet, bytes | bytearray | memoryview) else sum(map(len, packet))
+    return len(request), len(answer)

@@ -87,7 +87,7 @@ class Connection(Inbox, Generic[S]):
         """Read what is there, once, without parking; False if there was nothing or the line ended."""
         self.readable = False
         try:
-            chunk = self.stream.receive()
+            chunk = self.stream.receive(self.session.framer.room)
         except Disconnected as error:
             self.lose(error)
             return False

@@ -14,6 +14,7 @@ from erps_gevent.otp.words import SHUTDOWN
 from erps_gevent.outbox import Entry
 from erps_gevent.pacing import PacedOutbox
 from erps_gevent.server_connection import ServerConnection
+from erps_gevent.wire.pieces import Pieces
 from erps_gevent.wire.session import Packet, State
 
 # seconds that a call without a caller is taken for one that the server works on. A line on which nothing is said for
@@ -120,7 +121,7 @@ class EtfServerConnection(ServerConnection):
             self.outbox.tell(self.wake)
         return super()._more_events(deadline)
 
-    def _respond(self, ref: int, frame: bytes) -> None:
+    def _respond(self, ref: int, frame: bytes | Pieces) -> None:
         super()._respond(ref, frame)
         if self.session.state is State.LEAVING:
             self.wake()

@@ -8,6 +8,9 @@
                                                              ▼
                                                `sealed`, finished by the write watcher
 
+A large frame is not joined with others, nor with its own header where that is in a piece of its own: it waits in parts
+in `begun`, each sealed when the one before it has left.
+
 Writing what leaves in one turn together is worth more than anything else on this path. Bytes given to the outbox belong
 to it: a frame is dropped only while no byte of it has been sealed, and a begun one is always finished, whoever has been
 killed meanwhile. Everything here runs without parking, but for `wait_for_room`.
@@ -19,21 +22,23 @@ back, or overtaken by the welcome, must not have been counted.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, TypeAlias
 
 from gevent.hub import Hub, Waiter
 
 from erps_gevent.errors import CallTimeout, Disconnected
 from erps_gevent.transport.tcp import SEAL_SIZE, Stream
+from erps_gevent.wire.pieces import Pieces
 
 HIGH_WATER = 1024 * 1024  # bytes queued, above which writers wait for room
+COPIED = 4 * SEAL_SIZE  # bytes up to which a frame in pieces is joined, if it is sent in clear
 BATCH = SEAL_SIZE  # bytes joined in one go; what is sealed can no longer be taken back
 
 # One frame in the queue; emptied when it is taken back.
-Entry = list[bytes]
+Entry: TypeAlias = "list[bytes | Pieces]"
 
 
 class Outbox:
@@ -83,17 +88,17 @@ class Outbox:
         self._failed = failed
         self._queue: deque[Entry] = deque()
         self._sealed = memoryview(b"")
-        self._begun = memoryview(b"")
+        self._begun: deque[memoryview] = deque()
         self._batch_due = False
         self._waiting: list[Callable[[], object]] = []
         self._watcher: Any = None
         self._patience: Any = None
         self.size = 0
         self.corked = False
-        self.sign: Callable[[bytes], bytes] | None = None
+        self.sign: Callable[[bytes | Pieces], bytes] | None = None
         self.error: Exception | None = None
 
-    def write(self, frame: bytes) -> Entry | None:
+    def write(self, frame: bytes | Pieces) -> Entry | None:
         """Take `frame`; return the entry to `take_back` it by, or None if it has begun to leave.
 
         frame:  b"" is what the dialect has no packet for: nothing is sent.
@@ -108,7 +113,7 @@ class Outbox:
             self._turn = now
             self._send(frame if self.sign is None else self.sign(frame))
             return None
-        entry = [frame]
+        entry: Entry = [frame]
         self._queue.append(entry)
         self.size += len(frame)
         if not self._batch_due:
@@ -177,7 +182,8 @@ class Outbox:
         self.error = self.error or error
         # The entries keep their bytes, by which the callers know that theirs were not sent.
         self._queue.clear()
-        self._sealed = self._begun = memoryview(b"")
+        self._sealed = memoryview(b"")
+        self._begun.clear()
         self.size = 0
         self._stop_watching()
         self._tell_of_room()
@@ -210,27 +216,34 @@ class Outbox:
         if self._queue:
             self.flush()
 
-    def _next_batch(self) -> bytes:
-        frames = []
+    def _next_batch(self) -> bytes | Pieces:
+        frames: Entry = []
         size = 0
-        while self._queue and size < BATCH:
+        while self._queue:
             entry = self._queue.popleft()
             size += len(entry[0])
+            if size > BATCH and frames:
+                # What is large is not copied to have others with it.
+                size -= len(entry[0])
+                self._queue.appendleft(entry)
+                break
             frames.append(entry[0])
             entry[0] = b""
         self.size -= size
         if self.sign is not None:
             # Those that were taken back are empty.
             frames = [self.sign(frame) for frame in frames if frame]
-        return frames[0] if len(frames) == 1 else b"".join(frames)
+        # Pieces, which are larger than a batch, come alone.
+        return frames[0] if len(frames) == 1 else b"".join(frames)  # type: ignore[arg-type]
 
-    def _send(self, data: bytes | memoryview) -> None:
-        """Seal `data` and send as much as the socket takes; the write watcher finishes the rest."""
-        begun = len(data) > SEAL_SIZE
-        if begun:
-            self._begun = memoryview(data)[SEAL_SIZE:]
-            self.size += len(self._begun)
-            data = memoryview(data)[:SEAL_SIZE]
+    def _send(self, data: Any) -> None:
+        """Seal `data` and send as much as the socket takes; the write watcher finishes the rest.
+
+        data: bytes or Pieces, of any size; or a part of what is large, which is a memoryview.
+        """
+        if len(data) > SEAL_SIZE and not isinstance(data, memoryview):
+            self._begin(data)
+            return
         try:
             sealed = data if self._in_clear else self._stream.seal(data)
             taken = self._stream.send(sealed)
@@ -241,13 +254,28 @@ class Outbox:
             self._sealed = memoryview(sealed)[taken:]
             self.size += len(self._sealed)
             self._watch()
-        elif begun:
-            self._send_begun()
+
+    def _begin(self, data: bytes | Pieces) -> None:
+        """Send a large frame, or several, in parts."""
+        size = len(data)
+        self.size += size
+        whole = data if isinstance(data, Pieces) else Pieces((data,))
+        ends: Iterable[int] = ()
+        if not self._in_clear:
+            ends = range(SEAL_SIZE, size, SEAL_SIZE)
+        elif size > COPIED:
+            # Its head and its end are small, and leave with some of what is between them.
+            ends = (SEAL_SIZE, size - SEAL_SIZE)
+        start = 0
+        for end in (*ends, size):
+            self._begun.append(whole.view(start, end))
+            start = end
+        self._send_begun()
 
     def _send_begun(self) -> None:
-        """Go on with a frame that is larger than what is sealed in one go."""
+        """Go on with what is larger than what is sealed in one go."""
         while self._begun and not self._sealed and self.error is None:
-            piece, self._begun = self._begun[:SEAL_SIZE], self._begun[SEAL_SIZE:]
+            piece = self._begun.popleft()
             self.size -= len(piece)
             self._send(piece)
 

@@ -21,6 +21,7 @@ from erps_gevent.errors import Disconnected
 from erps_gevent.outbox import HIGH_WATER, Entry, Outbox
 from erps_gevent.transport.tcp import Stream
 from erps_gevent.wire.packet import Type
+from erps_gevent.wire.pieces import Pieces
 
 UNANSWERED = 32  # times `pacing` that a call keeps the gate: 4.8 s of the default, as long as a caller of Erps waits
 FRAME_SIZE = HIGH_WATER // 64  # bytes that a waiting frame counts for at least: 64 take seconds to leave
@@ -58,10 +59,10 @@ class PacedOutbox(Outbox):
     def size(self, value: int) -> None:
         self._bytes = value - FRAME_SIZE * len(self._queue)
 
-    def write(self, frame: bytes) -> Entry:
+    def write(self, frame: bytes | Pieces) -> Entry:
         if self.error is not None:
             raise Disconnected(f"the line is down: {self.error}", reason="disconnected") from self.error
-        entry = [frame]
+        entry: Entry = [frame]
         if frame:
             self._queue.append(entry)
             self._bytes += len(frame)
@@ -85,7 +86,7 @@ class PacedOutbox(Outbox):
         super().close(error)
         self._stop_gate()
 
-    def _next_batch(self) -> bytes:
+    def _next_batch(self) -> bytes | Pieces:
         # Those that were taken back are gone from the ends, and may be left in the middle.
         while not (entry := self._queue.popleft())[0]:
             continue

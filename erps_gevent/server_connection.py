@@ -29,6 +29,7 @@ from erps_gevent.outbox import HIGH_WATER
 from erps_gevent.transport.tcp import Stream
 from erps_gevent.wire.packet import Type
 from erps_gevent.wire.payloads import CALL
+from erps_gevent.wire.pieces import Pieces
 from erps_gevent.wire.refusals import Code, Refusal, refusal_of
 from erps_gevent.wire.session import Packet, ServerSession, State
 
@@ -259,7 +260,7 @@ class ServerConnection(Connection[ServerSession]):
         if self.cause is None and self.session.state is not State.CLOSED:
             self._write(self.session.goaway())
 
-    def _respond(self, ref: int, frame: bytes) -> None:
+    def _respond(self, ref: int, frame: bytes | Pieces) -> None:
         if self.outbox.size > HIGH_WATER:
             try:
                 self.outbox.wait_for_room(monotonic() + ROOM_TIMEOUT)
@@ -278,7 +279,7 @@ class ServerConnection(Connection[ServerSession]):
         if self.cause is not None:
             raise Disconnected(f"the line is down: {self.cause}", reason="disconnected") from self.cause
 
-    def _write(self, frame: bytes) -> None:
+    def _write(self, frame: bytes | Pieces) -> None:
         try:
             self.outbox.write(frame)
         except Disconnected:

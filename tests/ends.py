@@ -112,9 +112,9 @@ class Scripted:
         self.session = session
         self.unread: list[Any] = []
 
-    def say(self, *frames: bytes) -> None:
+    def say(self, *frames: Any) -> None:
         """Send the frames in one piece."""
-        put(self.stream, b"".join(frames))
+        put(self.stream, b"".join(map(bytes, frames)))
 
     def hear(self, type_: Type) -> Any:
         """The next packet, which has to be of this type; parks."""

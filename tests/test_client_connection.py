@@ -319,7 +319,7 @@ def test_a_server_that_never_stops_talking_leaves_the_others_their_turns(line, m
     others = gevent.spawn(lambda: [turns.append(gevent.sleep(0)) for _ in range(1000)])
 
     chunks = iter([KEEPALIVE] * (100 * TURN_EVENTS))
-    monkeypatch.setattr(type(line.connection.stream), "receive", lambda _: next(chunks, b""))
+    monkeypatch.setattr(type(line.connection.stream), "receive", lambda *_: next(chunks, b""))
     line.connection.stream.drained = False
     line.connection.readable = True
     line.connection.wake()

@@ -8,7 +8,7 @@ from time import monotonic
 
 import gevent
 import pytest
-from ends import MEBIBYTE, dialled, got, greeted, in_time, pair, put, soon, turn, welcomed
+from ends import MEBIBYTE, STAMP, dialled, got, greeted, in_time, pair, put, soon, turn, welcomed
 from faces import KINDS, PATIENCE, wire
 from support import MS
 
@@ -25,7 +25,7 @@ class Plain(Connection[ServerSession]):
     """The shared half alone."""
 
     def __init__(self, stream, session=None, send_timeout=PATIENCE):
-        super().__init__(stream, session, send_timeout)
+        super().__init__(stream, session or ServerSession(STAMP), send_timeout)
         self.taken = []
 
     def take(self, packet):
@@ -103,7 +103,7 @@ def test_a_failed_write_wakes_the_reader(connection, far):
 
 def test_a_doubted_line_is_not_read_for_ever(monkeypatch):
     connection, client = welcomed()
-    monkeypatch.setattr(type(connection.stream), "receive", lambda self: KEEPALIVE * 10)
+    monkeypatch.setattr(type(connection.stream), "receive", lambda *_: KEEPALIVE * 10)
     connection.doubt = Disconnected("the write failed")
     connection.more(soon())
     assert connection.cause is connection.doubt

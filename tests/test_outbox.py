@@ -13,8 +13,9 @@ from gevent.hub import get_hub
 from support import MS
 
 from erps_gevent.errors import CallTimeout, Disconnected
-from erps_gevent.outbox import BATCH, HIGH_WATER, Outbox
+from erps_gevent.outbox import BATCH, COPIED, HIGH_WATER, Outbox
 from erps_gevent.transport.tcp import SEAL_SIZE, Stream
+from erps_gevent.wire.pieces import IN_PIECES, Pieces
 
 FRAMES = [bytes([65 + n]) * 10 for n in range(5)]
 
@@ -101,6 +102,54 @@ def test_what_is_sealed_at_a_time_is_bounded(line):
     line.outbox.write(bytes(4 * MEBIBYTE))
     assert len(reader.get(timeout=PATIENCE)) == 4 * MEBIBYTE
     assert max(line.stream.seals) == SEAL_SIZE
+
+
+def in_pieces(size: int) -> Pieces:
+    return Pieces((b"head", os.urandom(size), b"tail"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [IN_PIECES, COPIED - 8, COPIED - 7, 3 * MEBIBYTE + 17])
+def test_a_frame_in_pieces_arrives_whole_and_in_its_place(lines, certs, kind, size):
+    line = lines(dialled(wire(kind, certs)))
+    sent = [b"before", in_pieces(size), b"between", in_pieces(size), in_pieces(size), b"after"]
+    for frame in sent:
+        line.outbox.write(frame)
+    assert got(line.far, sum(map(len, sent))) == b"".join(map(bytes, sent))
+    turn()
+    assert line.outbox.size == 0
+
+
+def test_the_bytes_of_a_large_piece_are_not_copied(lines):
+    line = lines(dialled(wire("tcp", None)))
+    value = bytearray(8 * MEBIBYTE)
+    line.outbox.write(Pieces((b"head", value, b"tail")))
+    assert line.outbox.size
+    value[4 * MEBIBYTE : 7 * MEBIBYTE] = b"x" * (3 * MEBIBYTE)
+    assert got(line.far, len(value) + 8) == b"head" + value + b"tail"
+
+
+def test_what_is_sealed_at_a_time_of_pieces_is_bounded(line):
+    frame = in_pieces(MEBIBYTE)
+    reader = gevent.spawn(got, line.far, len(frame))
+    line.outbox.write(frame)
+    assert reader.get(timeout=PATIENCE) == bytes(frame)
+    assert max(line.stream.seals) == SEAL_SIZE
+
+
+def test_a_frame_in_pieces_that_has_not_begun_can_be_taken_back(line):
+    line.outbox.write(b"first")
+    entry = line.outbox.write(in_pieces(MEBIBYTE))
+    line.outbox.write(b"last")
+    assert line.outbox.take_back(entry)
+    assert got(line.far, 9) == b"firstlast"
+
+
+def test_a_frame_in_pieces_is_dropped_with_the_outbox(line):
+    line.outbox.write(in_pieces(8 * MEBIBYTE))
+    assert line.outbox.size > HIGH_WATER
+    line.outbox.close(Disconnected("over"))
+    assert line.outbox.size == 0
 
 
 # Signing.

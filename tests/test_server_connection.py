@@ -364,7 +364,7 @@ def test_a_look_counts_what_was_deflated_as_what_it_became(connection, client):
 
 def test_a_look_ends_soon_whatever_the_peer_sends(connection, client, monkeypatch):
     keepalives = client.session.keepalive() * 7000
-    monkeypatch.setattr(type(connection.stream), "receive", lambda self: keepalives)
+    monkeypatch.setattr(type(connection.stream), "receive", lambda self, room: keepalives)
     monkeypatch.setattr(type(connection.outbox), "write", lambda self, frame: None)
     before = monotonic()
     connection.look()

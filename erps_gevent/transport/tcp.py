@@ -22,8 +22,8 @@ from erps_gevent.transport.sockets import (
     wait,
 )
 
-READ_SIZE = 64 * 1024  # bytes asked for at a time
-SEAL_SIZE = 64 * 1024  # bytes sealed at a time: OpenSSL keeps room for the most that it ever held (16 MiB for 16 MiB)
+READ_SIZE = 68 * 1024  # bytes asked for at a time: 64 KiB, and what goes around them, come in one read
+SEAL_SIZE = 68 * 1024  # bytes sealed at a time: OpenSSL keeps room for the most that it ever held (16 MiB for 16 MiB)
 
 REMEDY = "pass transport=Tls(ca=..., cert=..., key=...), or transport=Tcp() if nobody else can reach the network"
 
@@ -49,12 +49,17 @@ class Stream:
         """The descriptor, or -1 once closed."""
         return self._sock.fileno()
 
-    def receive(self) -> bytes | None:
+    def receive(self, room: memoryview | None = None) -> bytes | memoryview | None:
         """What has arrived: some bytes; None if nothing is there now; b"" if the other end has finished.
 
+        room:   where they may be put: then what is returned may be the start of it.
         raises: Disconnected(sent=True)  the line is lost. What had arrived before was given out first.
         """
         try:
+            if room is not None:
+                # If there is more, the next look at the socket is soon enough: often this was all, to the last byte.
+                self.drained = True
+                return room[: self._sock.recv_into(room)]
             chunk = self._sock.recv(READ_SIZE)
         except BlockingIOError:
             self.drained = True

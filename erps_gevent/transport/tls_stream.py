@@ -71,7 +71,7 @@ class TlsStream(Stream):
         self._finished = False
         self._fault: ssl.SSLError | None = None
 
-    def receive(self) -> bytes | None:
+    def receive(self, room: memoryview | None = None) -> bytes | None:
         """As `Stream.receive()`; a refusal of our certificate by a TLS 1.3 server shows here first."""
         if self._incoming.pending:
             plaintext = self._opened()

@@ -29,6 +29,7 @@ from erps_gevent.errors import BadPacket, EncodeError, PacketTooLarge, ProtocolE
 from erps_gevent.wire import terms
 from erps_gevent.wire.packet import DEFLATED, HEADER_SIZE, KEEPALIVE, MAGIC, Frame, Framer, Stamp, Type
 from erps_gevent.wire.payloads import NONCE_SIZE, READERS, Packet
+from erps_gevent.wire.pieces import IN_PIECES, Pieces
 from erps_gevent.wire.signing import KeyId, Keyring, Signer
 
 DEFLATE_ABOVE = 256  # bytes. Below it deflating costs more than it saves.
@@ -132,28 +133,29 @@ class Session:
         self._tails = stamp.tails
         self._deflates = compressed is not False
         self._level = -1 if compressed is True else int(compressed)
-        self._framer = Framer(max_size, signed=signing is not None)
+        self.framer = Framer(max_size, signed=signing is not None)
         self._signer = None if signing is None else Signer(signing, client=self.role is Role.CLIENT)
-        self.sign: Callable[[bytes], bytes] | None = None if self._signer is None else self._signer.sign
+        self.sign: Callable[[bytes | Pieces], bytes] | None = None if self._signer is None else self._signer.sign
         self._keepalive = KEEPALIVE if signing is None else stamp.keepalive()
         self._peer_header: bytes | None = None
         self._usual_types: frozenset[int] = frozenset()
+        self._usual_size = 0
         self._enter(self.begins)
 
-    def receive(self, chunk: bytes) -> list[Packet]:
+    def receive(self, chunk: bytes | memoryview) -> list[Packet]:
         """Return the packets that `chunk` completes, in order; set `error` if something after them is wrong.
 
-        chunk: bytes as they came, cut anywhere.
+        chunk: bytes as they came, cut anywhere; or the start of `framer.room`, which they were read into.
         """
         packets: list[Packet] = []
         self.received_bytes += len(chunk)
         if self.error is not None:
             return packets
-        at, size, most, usual_types = 0, len(chunk), self._framer.max_size, self._usual_types
+        at, size, most, usual_types, framer = 0, len(chunk), self._usual_size, self._usual_types, self.framer
         try:
-            # Nearly all that comes is a request, or its answer, and whole: this is the shorter way for these. All else,
-            # and all that is wrong, goes through the framer and `_open`.
-            while size - at > HEADER_SIZE and usual_types and not self._framer.held:
+            # Nearly all that comes is a request, or its answer, small and whole: this is the shorter way for these. All
+            # else, and all that is wrong, goes through the framer and `_open`.
+            while size - at > HEADER_SIZE and usual_types and not (framer.held or framer.room):
                 start = at + HEADER_SIZE
                 magic, payload_size, type_byte = _PREFIX(chunk, at)
                 end = start + payload_size
@@ -161,19 +163,21 @@ class Session:
                     break
                 if chunk[at + _PREFIX_SIZE : start] != self._peer_header:
                     break
-                packet = self._usual(type_byte, chunk[start:end])
+                packet = self._usual(type_byte, chunk[start:end])  # type: ignore[arg-type]  # nothing has come of it
                 if packet is None:
                     break
                 packets.append(packet)
                 at = end
             if at < size:
-                for frame in self._framer.feed(chunk[at:] if at else chunk):
-                    signer = self._signer
+                for frame in framer.feed(chunk[at:] if at else chunk):
+                    signer, payload = self._signer, frame.payload
                     packets.append(self._open(frame) if signer is None else self._open_signed(frame, signer))
+                    if isinstance(payload, Pieces):
+                        payload.free()
         except ProtocolError as error:
             self.error = error
         else:
-            self.error = self._framer.error
+            self.error = self.framer.error
         return packets
 
     def _usual(self, type_byte: int, payload: bytes) -> Packet | None:
@@ -183,7 +187,7 @@ class Session:
     def eof(self) -> ProtocolError | None:
         """What is wrong with the stream ending here, if anything: bytes of an unfinished packet are left."""
         try:
-            self._framer.eof()
+            self.framer.eof()
         except ProtocolError as error:
             return self.error or error
         return self.error
@@ -206,6 +210,7 @@ class Session:
         self._takes = self.takes[self.peer, state]
         # What is usual changes no state, and comes in the states after the greeting alone.
         self._usual_types = self.usual if self._signer is None and self.usual <= self._takes.keys() else frozenset()
+        self._usual_size = min(self.framer.max_size, IN_PIECES - 1)
 
     def _open(self, frame: Frame) -> Packet:
         after = self._takes.get(frame.type)
@@ -216,7 +221,7 @@ class Session:
         header = frame.header[1:]
         if header != self._peer_header:
             self._check_header(frame)
-        payload = self._inflated(frame.payload) if frame.deflated else frame.payload
+        payload = self._inflated(bytes(frame.payload)) if frame.deflated else frame.payload
         packet = READERS[frame.type](terms.decode(payload, self.safe) if payload else None)
         after = self._judged(packet, after)
         self._peer_header = header
@@ -279,14 +284,14 @@ class Session:
             raise RuntimeError(f"the {self.role.name.lower()} cannot send {type_.name} while {self.state.name}")
         return after
 
-    def _frame(self, type_: Type, payload: bytes, root: str) -> bytes:
+    def _frame(self, type_: Type, payload: bytes | Pieces, root: str) -> bytes | Pieces:
         """One packet with a value in it. Neither the state nor anything else changes unless it can be sent.
 
         root: the word for the value in an error's text.
         """
         if len(payload) <= DEFLATE_ABOVE and type_ in self._stays:
             # The way of nearly every packet. Whoever takes packets takes larger ones than this.
-            return b"".join((MAGIC, len(payload).to_bytes(4, "big"), self._tails[type_], payload))
+            return b"".join((MAGIC, len(payload).to_bytes(4, "big"), self._tails[type_], payload))  # type: ignore[arg-type]
         after = self._after(type_)
         if len(payload) > self.peer_max_size:
             raise EncodeError(
@@ -295,7 +300,7 @@ class Session:
             )
         type_byte = int(type_)
         if self._deflates and len(payload) > DEFLATE_ABOVE:
-            deflated = zlib.compress(payload, self._level)
+            deflated = zlib.compress(bytes(payload), self._level)
             if len(deflated) < len(payload):
                 type_byte, payload = type_ | DEFLATED, deflated
         if after is not self.state:
@@ -305,4 +310,4 @@ class Session:
     def _control(self, type_: Type, payload: bytes = b"") -> bytes:
         """One packet of the session's own, which is small and never deflated."""
         self._enter(self._after(type_))
-        return self._stamp.frame(type_, payload)
+        return bytes(self._stamp.frame(type_, payload))

@@ -88,7 +88,7 @@ class EtfSession(Session):
         # The bit that says "deflated" is none of Erps: a term says itself that it is compressed.
         super().__init__(stamp, *args, compressed=False, **options)
         self.peer_max_size = min(self.max_size, ERPS_SIZE)
-        self._framer.max_size = self.max_size
+        self.framer.max_size = self.max_size
         self._zip_level = None if compressed is False else -1 if compressed is True else int(compressed)
         self._atoms: dict[bytes, Any] = {}
 
@@ -96,7 +96,7 @@ class EtfSession(Session):
         return etf.term(value, root, self._zip_level is not None, self.safe)
 
     def _packet(self, type_: Type, root: str, *parts: bytes) -> bytes:
-        return self._frame(type_, etf.payload(parts, self._zip_level), root)
+        return bytes(self._frame(type_, etf.payload(parts, self._zip_level), root))
 
     def _open(self, frame: Frame) -> Packet:
         after = self._takes.get(frame.type)
@@ -108,8 +108,9 @@ class EtfSession(Session):
         if header != self._peer_header:
             self._check_header(frame)
             self._peer_header = header
-        plain = etf.inflated(frame.payload, self.max_size)
-        if plain is not frame.payload:
+        payload = bytes(frame.payload)
+        plain = etf.inflated(payload, self.max_size)
+        if plain is not payload:
             self.inflated_bytes += len(plain)
         return self._read(Type(frame.type), etf.decode(plain, self.safe, self._atoms, _DEPTHS[frame.type]))
 

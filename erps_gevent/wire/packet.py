@@ -41,6 +41,7 @@ from struct import Struct
 from packaging.version import InvalidVersion, Version
 
 from erps_gevent.errors import BadPacket, ConfigError, PacketTooLarge, ProtocolError
+from erps_gevent.wire.pieces import IN_PIECES, Arrival, Pieces
 
 MAGIC = b"erps"
 KEEPALIVE = b"erps\0\0\0\0\0"
@@ -125,13 +126,16 @@ class Stamp:
         tails = {kind: bytes((kind,)) + constant for kind in _TYPE_BYTES if kind != Type.KEEPALIVE}
         object.__setattr__(self, "tails", tails)
 
-    def frame(self, type_byte: int, payload: bytes) -> bytes:
-        """One whole packet around `payload`.
+    def frame(self, type_byte: int, payload: bytes | Pieces) -> bytes | Pieces:
+        """One whole packet around `payload`, which stays in its pieces if it is in some.
 
         type_byte: a `Type`, with `| DEFLATED` where that is allowed; for a keepalive take the constant KEEPALIVE.
         raises:    KeyError  there is no packet of this type.
         """
-        return b"".join((MAGIC, len(payload).to_bytes(4, "big"), self.tails[type_byte], payload))
+        header = (MAGIC, len(payload).to_bytes(4, "big"), self.tails[type_byte])
+        if isinstance(payload, Pieces):
+            return payload.after(b"".join(header))
+        return b"".join((*header, payload))
 
     def keepalive(self) -> bytes:
         """A keepalive with a whole header, as it is on a line that signs."""
@@ -144,12 +148,12 @@ class Frame:
     type:     the type byte without the bit for "deflated".
     deflated: whether that bit was set.
     header:   bytes 8 to 95 of the packet, as they were; all zero for a keepalive of nine bytes.
-    payload:  the rest, as it was: still deflated if it is.
+    payload:  the rest, as it was: still deflated if it is. From IN_PIECES bytes on it is left where it is.
     """
 
     __slots__ = ("deflated", "header", "payload", "type")
 
-    def __init__(self, type: int, deflated: bool, header: bytes, payload: bytes) -> None:
+    def __init__(self, type: int, deflated: bool, header: bytes, payload: bytes | Pieces) -> None:
         self.type = type
         self.deflated = deflated
         self.header = header
@@ -186,6 +190,8 @@ class Framer:
     signed:   True takes keepalives with a whole header, and no others.
     error:    why nothing more is read, or None. The packets before the bad one were returned.
     held:     the start of one packet, where the last chunk ended in the middle of it.
+    arrival:  the same if it is a large one, else None.
+    room:     where to read what comes next into, if that is not to be copied; or None.
     """
 
     def __init__(self, max_size: int, signed: bool = False) -> None:
@@ -193,25 +199,37 @@ class Framer:
         self.signed = signed
         self.error: ProtocolError | None = None
         self.held = bytearray()
+        self.arrival: Arrival | None = None
+        self.room: memoryview | None = None
         self._need = 0  # bytes that `held` must have before another look at it can be of use
 
-    def feed(self, chunk: bytes) -> list[Frame]:
+    def feed(self, chunk: bytes | memoryview) -> list[Frame]:
         """The packets that `chunk` completes. Look at `error` after them.
 
+        chunk:  bytes as they came; or the start of `room`, which they were read into.
         raises: ProtocolError  `error`, if it was set before this call.
         """
         if self.error is not None:
             raise self.error
-        if self.held:
+        frames: list[Frame] = []
+        if self.arrival is not None:
+            data = self.arrival.fill(chunk)
+            if self.arrival.missing:
+                self.room = self.arrival.room
+                return frames
+            frames.append(_large_frame(self.arrival.packet()))
+            self.arrival = self.room = None
+        elif self.held:
             self.held += chunk
             if len(self.held) < self._need:
-                return []
-            chunk = bytes(self.held)
+                return frames
+            data = bytes(self.held)
             self.held = bytearray()
-        frames: list[Frame] = []
-        at, size = 0, len(chunk)
+        else:
+            data = bytes(chunk)
+        at, size = 0, len(data)
         while size - at >= _START.size:
-            magic, payload_size, kind = _START.unpack_from(chunk, at)
+            magic, payload_size, kind = _START.unpack_from(data, at)
             if magic != MAGIC or kind not in _TYPE_BYTES or payload_size > (kind and self.max_size):
                 self.error = self._fault(magic, payload_size, kind)
                 return frames
@@ -222,12 +240,15 @@ class Framer:
             start = at + HEADER_SIZE
             end = start + payload_size
             if end > size:
-                self._hold(chunk[at:], end - at)
+                self._hold(data[at:], end - at)
                 return frames
-            frames.append(Frame(kind & ~DEFLATED, kind >= DEFLATED, chunk[at + 8 : start], chunk[start:end]))
+            if payload_size < IN_PIECES:
+                frames.append(Frame(kind & ~DEFLATED, kind >= DEFLATED, data[at + 8 : start], data[start:end]))
+            else:
+                frames.append(_large_frame(Pieces((memoryview(data)[at:end],))))
             at = end
         if at < size:
-            self._hold_start(chunk[at:])
+            self._hold_start(data[at:])
         return frames
 
     def eof(self) -> None:
@@ -235,7 +256,10 @@ class Framer:
 
         raises: ProtocolError  `error` if there is one, else BadPacket if the stream ended inside a packet.
         """
-        if self.error is None and self.held:
+        if self.error is None and self.arrival is not None:
+            held, need = self.arrival.size - self.arrival.missing, self.arrival.size
+            self.error = BadPacket(f"the stream ended in the middle of a packet: {held} of {need} bytes")
+        elif self.error is None and self.held:
             held, need = len(self.held), self._need
             whole = f"{need}" if held >= _START.size else f"at least {_START.size}"
             self.error = BadPacket(f"the stream ended in the middle of a packet: {held} of {whole} bytes")
@@ -243,8 +267,12 @@ class Framer:
             raise self.error
 
     def _hold(self, rest: bytes, need: int) -> None:
-        self.held = bytearray(rest)
-        self._need = need
+        if need < IN_PIECES:
+            self.held = bytearray(rest)
+            self._need = need
+        else:
+            self.arrival = Arrival(rest, need)
+            self.room = self.arrival.room
 
     def _hold_start(self, rest: bytes) -> None:
         if MAGIC.startswith(rest[: len(MAGIC)]):
@@ -260,6 +288,11 @@ class Framer:
         if not kind:
             return BadPacket(f"a keepalive has no payload, and this one declares {size} bytes")
         return PacketTooLarge(f"a packet declares a payload of {size} bytes, and max_size is {self.max_size}")
+
+
+def _large_frame(packet: Pieces) -> Frame:
+    header = packet[8:HEADER_SIZE]
+    return Frame(header[0] & ~DEFLATED, header[0] >= DEFLATED, header, packet.cut(HEADER_SIZE, len(packet)))
 
 
 def _no_packet(start: bytes) -> BadPacket:

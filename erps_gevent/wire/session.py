@@ -26,6 +26,7 @@ from erps_gevent.wire.payloads import (
     new_packet,
     ref_item,
 )
+from erps_gevent.wire.pieces import IN_PIECES, Pieces
 from erps_gevent.wire.refusals import Code, Refusal
 from erps_gevent.wire.signing import UNKNOWN
 
@@ -54,12 +55,14 @@ class ClientSession(Session):
         """The answer to the hello of a server that signs, that is to the first packet from it: we are here, now."""
         return self._keepalive
 
-    def call(self, request: Any, remaining: float | None) -> tuple[int, bytes]:
+    def call(self, request: Any, remaining: float | None) -> tuple[int, bytes | Pieces]:
         """A fresh reference and the packet that asks.
 
         remaining: seconds that the caller will wait; None for ever.
         raises:    EncodeError  it cannot be sent, or is larger than the server takes. No reference was used.
         """
+        if type(request) is bytes and len(request) >= IN_PIECES:
+            return self._large_call(request, remaining)
         value = terms.encode(request, "request")
         ref = self._last_ref + 1
         if remaining is None:
@@ -70,7 +73,19 @@ class ClientSession(Session):
         self._last_ref = ref
         return ref, frame
 
-    def cast(self, request: Any) -> bytes:
+    def _large_call(self, request: bytes, remaining: float | None) -> tuple[int, bytes | Pieces]:
+        ref = self._last_ref + 1
+        if remaining is None:
+            payload = terms.around(b"\x82" + ref_item(ref), request)
+        else:
+            payload = terms.around(b"\x83" + ref_item(ref), request, TIME_HEAD + FLOAT.pack(remaining))
+        frame = self._frame(CALL, payload, "request")
+        self._last_ref = ref
+        return ref, frame
+
+    def cast(self, request: Any) -> bytes | Pieces:
+        if type(request) is bytes and len(request) >= IN_PIECES:
+            return self._frame(CAST, terms.around(UNASKED, request), "request")
         return self._frame(CAST, UNASKED + terms.encode(request, "request"), "request")
 
     def cancel(self, ref: int) -> bytes:
@@ -137,7 +152,7 @@ class ServerSession(Session):
         self.identifier = stamp.identifier
         self.versions = versions
         self._last_ref = 0
-        self._framer.max_size = HELLO_SIZE
+        self.framer.max_size = HELLO_SIZE
         self._hello: Frame | None = None  # that of a client that has not proved yet that it is here
 
     def hello(self) -> bytes:
@@ -146,7 +161,7 @@ class ServerSession(Session):
         Anybody may have recorded that one, so this has our nonce in it and nothing else to be learnt. The session
         stays fresh until the client has answered.
         """
-        return self._stamp.frame(Type.HELLO, payloads.hello(HELLO_SIZE, self.nonce))
+        return bytes(self._stamp.frame(Type.HELLO, payloads.hello(HELLO_SIZE, self.nonce)))
 
     def welcome(self, keepalive: float | None, max_pending: int) -> bytes:
         """The line is open: what this end takes.
@@ -156,13 +171,17 @@ class ServerSession(Session):
         payload = payloads.welcome(keepalive, max_pending, self.max_size, self.nonce)
         return self._control(Type.WELCOME, payload)
 
-    def reply(self, ref: int, value: Any) -> bytes:
+    def reply(self, ref: int, value: Any) -> bytes | Pieces:
         """raises: EncodeError  it cannot be sent, or is larger than the client takes."""
+        if type(value) is bytes and len(value) >= IN_PIECES:
+            return self._frame(REPLY, terms.around(b"\x82" + ref_item(ref), value), "reply")
         payload = b"".join((b"\x82", ref_item(ref), terms.encode(value, "reply")))
         return self._frame(REPLY, payload, "reply")
 
-    def push(self, value: Any) -> bytes:
+    def push(self, value: Any) -> bytes | Pieces:
         """raises: EncodeError  it cannot be sent, or is larger than the client takes."""
+        if type(value) is bytes and len(value) >= IN_PIECES:
+            return self._frame(PUSH, terms.around(UNASKED, value), "message")
         return self._frame(PUSH, UNASKED + terms.encode(value, "message"), "message")
 
     def refusal(self, ref: int | None, error: Refusal) -> bytes:
@@ -172,7 +191,7 @@ class ServerSession(Session):
         """
         if self._signer is not None and self._signer.stranger and error.code != Code.PLAINTEXT:
             error = Refusal(Code.SIGNATURE, "SignatureMismatch", UNKNOWN)
-        frame = self._frame(Type.ERROR, payloads.error(ref, error, self.peer_max_size), "data")
+        frame = bytes(self._frame(Type.ERROR, payloads.error(ref, error, self.peer_max_size), "data"))
         if ref is None:
             self._enter(State.CLOSED)
         return frame
@@ -239,7 +258,7 @@ class ServerSession(Session):
             self._last_ref = ref
         elif type_ is Type.HELLO:
             self.peer_max_size = min(value["max_size"], MOST_SIZE)
-            self._framer.max_size = self.max_size
+            self.framer.max_size = self.max_size
         return after
 
 

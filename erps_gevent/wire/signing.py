@@ -19,6 +19,7 @@ from hashlib import sha256
 
 from erps_gevent.errors import ConfigError, SignatureMismatch
 from erps_gevent.wire.packet import HEADER_SIZE, MAGIC, Frame, Type
+from erps_gevent.wire.pieces import Pieces
 
 KEY_ID_SIZE = 16  # bytes, the HMAC key field of a header
 LEAST_SECRET = 16  # bytes. One recorded hello is enough to try shorter ones out, with no server to slow that down.
@@ -137,11 +138,12 @@ class Signer:
         """True while a server has had nothing that a key of its ring has signed."""
         return not self.client and not self._taken
 
-    def sign(self, frame: bytes) -> bytes:
+    def sign(self, frame: bytes | Pieces) -> bytes:
         """The packet as it goes out. Has to be called in the order of sending, and everything has to be sent.
 
         What a server says to a stranger is not signed.
         """
+        frame = bytes(frame)
         if self.stranger:
             return frame
         start = frame[:_KEY_AT] + self._field
@@ -161,12 +163,13 @@ class Signer:
         """
         if frame.hmac_key != self._field:
             self._meet(frame)
-        start = b"".join((MAGIC, len(frame.payload).to_bytes(4, "big"), frame.header[: _SIGNATURE_AT - _BEFORE]))
-        signature = self._signature(not self.client, self._taken, start, frame.payload)
+        frame.payload = payload = bytes(frame.payload)
+        start = b"".join((MAGIC, len(payload).to_bytes(4, "big"), frame.header[: _SIGNATURE_AT - _BEFORE]))
+        signature = self._signature(not self.client, self._taken, start, payload)
         if not hmac.compare_digest(signature, frame.signature):
             raise SignatureMismatch(self._why_not(frame))
         if self._hellos < _HELLOS:
-            self._heard(b"".join((start, signature, frame.payload)))
+            self._heard(b"".join((start, signature, payload)))
         frame.header = frame.header[: _KEY_AT - _BEFORE] + _BLANK
         self._taken += 1
         return self._taken - 1

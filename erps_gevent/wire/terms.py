@@ -14,6 +14,7 @@ from typing import Any
 from cbor2 import CBORDecodeError, CBORTag, dumps, loads
 
 from erps_gevent.errors import BadPacket, EncodeError, ProtocolError, UnsafeTerm
+from erps_gevent.wire.pieces import Pieces
 from erps_gevent.wire.safe import ATOMS, LEAVES, LENIENT, MAX_DEPTH, NO_DATA, SAFE, Types, clash, judge, refuse_tag
 from erps_gevent.wire.types import APPLICATION, DICT, FROZENSET, PACK, REGISTERED, SET, TUPLE, register_type
 from erps_gevent.wire.unsendable import Unsendable, name_of
@@ -35,6 +36,7 @@ _all_text = _TEXT.issuperset
 _TUPLE_HEAD = b"\xd8" + bytes((TUPLE,))
 _BYTES_HEADS = {0x59: 3, 0x5A: 5, 0x5B: 9}  # first byte of a long byte string: size of its head
 _REF_SIZES = {**dict.fromkeys((*range(0x18), 0xF6), 1), 0x18: 2, 0x19: 3, 0x1A: 5, 0x1B: 9}  # the same of a reference
+_HEADS = 1 + 9 + 9  # bytes, at the most, of the array, the reference and the byte string, before what is in it
 _NOTHING: Types = frozenset()
 
 # Encoding
@@ -65,6 +67,11 @@ def encode(value: Any, root: str = "value") -> bytes:
     if len(encoded) >= LARGE and too_heavy(encoded):
         raise EncodeError(f"{root} {TOO_HEAVY}")
     return encoded
+
+
+def around(before: bytes, value: bytes, after: bytes = b"") -> Pieces:
+    """The CBOR of `value`, at least LARGE bytes, which is not copied, between what is before and after it."""
+    return Pieces((before + _large_head(len(value)), value, after))
 
 
 def _large_head(size: int) -> bytes:
@@ -216,7 +223,7 @@ _END = bytes(SystemRandom().choices(b"\x1c\x1d\x1e\x3c\x3d\x3e\x5c\x5d\x5e\x7c\x
 _END_ITEM = b"\x50" + _END
 
 
-def decode(payload: bytes | memoryview, safe: bool = True) -> Any:
+def decode(payload: bytes | memoryview | Pieces, safe: bool = True) -> Any:
     """The value of `payload`, which is one item of CBOR.
 
     safe:   False lets tags that are not in the table through, as `cbor2.CBORTag`, simple values, and any number of
@@ -225,14 +232,16 @@ def decode(payload: bytes | memoryview, safe: bool = True) -> Any:
             BadPacket   it is no CBOR, was cut short, or goes on after the value.
     """
     if len(payload) >= LARGE:
-        found = _large_bytes(payload)
+        found = _large_bytes(bytes(payload[:_HEADS]), len(payload))
         if found:
             return _around(payload, *found, safe)
+        if isinstance(payload, Pieces):
+            payload = bytes(payload)
         if safe and too_heavy(payload, packet=True):
             raise UnsafeTerm(f"the value {TOO_HEAVY}")
     try:
         value, end = loads(
-            b"".join((b"\x82", payload, _END_ITEM)),
+            b"".join((b"\x82", payload, _END_ITEM)),  # type: ignore[arg-type]  # what is short is in one piece
             semantic_decoders=SAFE if safe else LENIENT,
             tag_hook=refuse_tag if safe else None,
             max_depth=_CBOR_DEPTH,
@@ -269,10 +278,11 @@ def _refusal(exc: CBORDecodeError) -> BaseException:
     return BadPacket(f"the payload is no CBOR of ours, or was cut short: {text}")
 
 
-def _large_bytes(payload: bytes | memoryview) -> tuple[int, int, int] | None:
+def _large_bytes(payload: bytes, size: int) -> tuple[int, int, int] | None:
     """Where a long byte string is the whole value, or the second item of an array as in [ref, value, meta].
 
-    payload: at least LARGE bytes.
+    payload: its first _HEADS bytes.
+    size:    of all of it, at least LARGE.
     return:  offsets of its head, its first byte, and the byte after it.
     """
     head = 0
@@ -282,10 +292,10 @@ def _large_bytes(payload: bytes | memoryview) -> tuple[int, int, int] | None:
         head = 1 + _REF_SIZES[payload[1]]
     start = head + _BYTES_HEADS.get(payload[head], 0)
     end = start + int.from_bytes(payload[head + 1 : start], "big")
-    return (head, start, end) if head + 1 < start <= end - LARGE and end <= len(payload) else None
+    return (head, start, end) if head + 1 < start <= end - LARGE and end <= size else None
 
 
-def _around(payload: bytes | memoryview, head: int, start: int, end: int, safe: bool) -> Any:
+def _around(payload: bytes | memoryview | Pieces, head: int, start: int, end: int, safe: bool) -> Any:
     rest = decode(b"".join((payload[:head], b"\x40", payload[end:])), safe)
     large = bytes(payload[start:end])
     if not head:

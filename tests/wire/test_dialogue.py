@@ -213,9 +213,9 @@ def test_many_packets_come_in_one_read():
 def test_sixteen_mebibytes_come_in_one(value):
     one, other = pair(max_size=17 * MEBIBYTE)
     _, frame = one.call(value, 5.0)
-    [packet] = take(other, frame)
+    [packet] = take(other, bytes(frame))
     assert packet.value == value
-    [answer] = take(one, other.reply(packet.ref, packet.value))
+    [answer] = take(one, bytes(other.reply(packet.ref, packet.value)))
     assert answer.value == value
 
 

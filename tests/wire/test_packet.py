@@ -24,6 +24,7 @@ from erps_gevent.wire.packet import (
     check_identifier,
     parse_version,
 )
+from erps_gevent.wire.pieces import IN_PIECES, Pieces
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "packets.json").read_text())
 STAMP = Stamp((1, 0, 3), "counter")
@@ -299,3 +300,67 @@ def test_a_line_that_signs_waits_for_more_than_nine_bytes_of_a_keepalive():
     assert framer.feed(KEEPALIVE) == []
     with pytest.raises(BadPacket, match="9 of 96 bytes"):
         framer.eof()
+
+
+# large packets
+
+
+def pieces_of(chunks: list[bytes], max_size: int = 1 << 20) -> list[bytes]:
+    framer = Framer(max_size)
+    got = [bytes(frame.payload) for chunk in chunks for frame in framer.feed(chunk)]
+    framer.eof()
+    return got
+
+
+LARGE_PACKETS = [STAMP.frame(Type.CALL, bytes([65 + n]) * (IN_PIECES + n)) for n in range(3)]
+LARGE_STREAM = KEEPALIVE.join(LARGE_PACKETS) + TWO_PACKETS
+LARGE_PAYLOADS = [bytes([65 + n]) * (IN_PIECES + n) for n in range(3)]
+BETWEEN = [LARGE_PAYLOADS[0], b"", LARGE_PAYLOADS[1], b"", LARGE_PAYLOADS[2], b"one", b"", b"two"]
+
+
+@given(cuts=st.lists(st.integers(0, len(LARGE_STREAM)), max_size=8))
+def test_large_packets_survive_any_splits(cuts):
+    edges = [0, *sorted(cuts), len(LARGE_STREAM)]
+    assert pieces_of([LARGE_STREAM[start:end] for start, end in itertools.pairwise(edges)]) == BETWEEN
+
+
+@pytest.mark.parametrize("cut", [*range(100), len(LARGE_PACKETS[0]) - 1, len(LARGE_PACKETS[0]) + 1])
+def test_a_large_packet_survives_a_split_near_its_ends(cut):
+    assert pieces_of([LARGE_STREAM[:cut], LARGE_STREAM[cut:]]) == BETWEEN
+
+
+def test_what_is_missing_of_a_large_packet_can_be_read_into_its_room(framer):
+    framer.max_size = 1 << 20
+    stream = LARGE_PACKETS[0] + KEEPALIVE
+    assert framer.feed(stream[:1000]) == []
+    at, got = 1000, []
+    while framer.room is not None:
+        room = framer.room[:30_000]
+        room[:] = stream[at : at + len(room)]
+        at += len(room)
+        got += framer.feed(room)
+    assert at == len(LARGE_PACKETS[0])
+    [frame] = got
+    assert (frame.type, frame.version, frame.identifier) == (Type.CALL, (1, 0, 3), b"counter")
+    assert bytes(frame.payload) == LARGE_PAYLOADS[0]
+    assert facts(framer.feed(stream[at:])) == TWO_FACTS[1:2]
+
+
+def test_a_large_packet_may_be_deflated(framer):
+    framer.max_size = 1 << 20
+    [frame] = framer.feed(STAMP.frame(Type.PUSH | DEFLATED, bytes(IN_PIECES)))
+    assert (frame.type, frame.deflated, len(frame.payload)) == (Type.PUSH, True, IN_PIECES)
+
+
+def test_an_end_inside_a_large_packet_is_a_bad_packet(framer):
+    framer.max_size = 1 << 20
+    framer.feed(LARGE_PACKETS[0][:50_000])
+    with pytest.raises(BadPacket, match="in the middle of a packet: 50000 of 131168 bytes"):
+        framer.eof()
+
+
+def test_a_packet_around_pieces_does_not_copy_them():
+    value = bytearray(b"value")
+    packet = STAMP.frame(Type.CALL, Pieces((b"a ", value)))
+    value[0] = ord("V")
+    assert bytes(packet) == STAMP.frame(Type.CALL, b"a Value")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from hashlib import sha256
 
 import pytest
 from cbor2 import dumps
@@ -23,6 +24,7 @@ from erps_gevent.errors import (
 from erps_gevent.wire.dialogue import Role
 from erps_gevent.wire.packet import HEADER_SIZE, Stamp, Type
 from erps_gevent.wire.payloads import LEAST_SIZE, TIME_HEAD, Packet
+from erps_gevent.wire.pieces import IN_PIECES
 from erps_gevent.wire.refusals import Code, Refusal, error_of, refusal_of
 from erps_gevent.wire.session import ClientSession, ServerSession, State
 from erps_gevent.wire.signing import UNKNOWN, Keyring
@@ -636,3 +638,101 @@ class SignedDialogue(Dialogue):
 
 TestSignedDialogue = SignedDialogue.TestCase
 TestSignedDialogue.settings = settings(max_examples=20, stateful_step_count=40)
+
+
+# large byte strings
+
+
+SIZES = [IN_PIECES - 1, IN_PIECES, 3 * IN_PIECES + 1]
+
+
+def verbs(one, other, value):
+    """Each verb with this value, at the end that says it: who hears it, the packet, its value in CBOR."""
+    ref, call = one.call(value, 0.5)
+    yield other, call, dumps([ref, value, {"t": 0.5}])
+    yield one, other.reply(ref, value), dumps([ref, value])
+    ref, call = one.call(value, None)
+    yield other, call, dumps([ref, value])
+    yield other, one.cast(value), dumps([None, value])
+    yield one, other.push(value), dumps([None, value])
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("chunk_size", [1 << 30, 70_000])
+def test_a_large_byte_string_is_sent_as_cbor_and_read_again(size, chunk_size):
+    value = bytes(range(251)) * (size // 251) + bytes(size % 251)
+    for end, packet, payload in verbs(*pair(), value):
+        sent = bytes(packet)
+        assert sent[HEADER_SIZE:] == payload
+        chunks = [sent[at : at + chunk_size] for at in range(0, len(sent), chunk_size)]
+        [heard] = [packet for chunk in chunks for packet in take(end, chunk)]
+        assert type(heard.value) is bytes
+        assert heard.value == value
+
+
+def test_the_bytes_of_the_caller_are_sent_from_where_they_are():
+    one, other = pair()
+    value = bytes(IN_PIECES)
+    for packet in (one.call(value, 1.0)[1], one.cast(value), other.reply(1, value), other.push(value)):
+        start = len(packet) - len(value) - 12 if packet[8] == Type.CALL else len(packet) - len(value)
+        assert packet.view(start, start + len(value)).obj is value
+
+
+def test_a_large_buffer_that_may_change_is_copied():
+    one, other = pair()
+    value = bytearray(IN_PIECES)
+    packets = [one.call(buffer, 1.0)[1] for buffer in (value, memoryview(value))]
+    value[:] = b"x" * IN_PIECES
+    assert [take(other, packet)[0].value for packet in packets] == [bytes(IN_PIECES)] * 2
+
+
+def test_a_large_byte_string_that_is_too_large_uses_no_reference():
+    one, _ = pair(max_size=IN_PIECES)
+    with pytest.raises(EncodeError, match=f"and the server takes {IN_PIECES}"):
+        one.call(bytes(IN_PIECES), 1.0)
+    assert one.call("small", 1.0)[0] == 1
+
+
+def test_a_large_byte_string_may_be_deflated():
+    one, other = pair(compressed=True)
+    _, packet = one.call(bytes(IN_PIECES), 1.0)
+    assert len(packet) < 1000
+    assert take(other, packet)[0].value == bytes(IN_PIECES)
+
+
+def test_a_large_payload_that_stays_large_when_it_is_deflated_is_read():
+    one, other = pair(compressed=True)
+    value = b"".join(sha256(bytes([n])).digest() + bytes(32) for n in range(256)) * 4
+    text = "".join(f"{n * n:07}" for n in range(100_000))
+    for sent in (value * 4, text):
+        _, packet = one.call(sent, 1.0)
+        [heard] = [got for at in range(0, len(packet), 50_000) for got in take(other, bytes(packet[at : at + 50_000]))]
+        assert heard.value == sent
+
+
+def test_a_large_byte_string_is_signed_and_checked():
+    both = Signing(max_size=1 << 20).until("call")
+    client_end, server_end = both.ends(Role.CLIENT)
+    value = bytes(range(256)) * (IN_PIECES // 256)
+    packet = client_end.sign(client_end.call(value, 1.0)[1])
+    [heard] = [got for at in range(0, len(packet), 50_000) for got in take(server_end, packet[at : at + 50_000])]
+    assert heard.value == value
+    changed = bytearray(client_end.sign(client_end.call(value, 1.0)[1]))
+    changed[1000] ^= 1
+    assert server_end.receive(bytes(changed)) == []
+    assert isinstance(server_end.error, SignatureMismatch)
+
+
+def test_what_was_read_is_not_overwritten_by_what_comes_next():
+    one, other = pair()
+    heard = []
+    for letter in b"abc":
+        packet = bytes(one.cast(bytes([letter]) * (4 * IN_PIECES)))
+        heard += [got for at in range(0, len(packet), 60_000) for got in take(other, packet[at : at + 60_000])]
+    assert [set(packet.value) for packet in heard] == [{97}, {98}, {99}]
+
+
+def test_a_cut_byte_string_in_a_large_packet_is_a_bad_packet():
+    _, other = pair()
+    other.receive(STAMP.frame(Type.CAST, b"\x82\xf6\x5a" + (2 * IN_PIECES).to_bytes(4, "big") + bytes(IN_PIECES)))
+    assert isinstance(other.error, BadPacket)

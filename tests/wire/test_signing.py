@@ -217,7 +217,7 @@ def test_no_bit_of_a_packet_can_be_flipped(name):
         if bit >= 9 * 8:
             assert type(end.error) is SignatureMismatch
         # Nothing has been learnt from it, so that the next one can be tried on the same end.
-        end.error, end._framer = None, Framer(end._framer.max_size, signed=True)
+        end.error, end.framer = None, Framer(end.framer.max_size, signed=True)
     assert len(take(end, packet)) == 1
 
 
@@ -359,7 +359,7 @@ def test_garbage_before_a_hello_is_one_named_error(data):
     assert end.error is None or isinstance(end.error, ProtocolError)
 
 
-def test_the_framer_waits_for_the_whole_header_of_a_keepalive():
+def test_theframer_waits_for_the_whole_header_of_a_keepalive():
     framer = Framer(1000, signed=True)
     packet = STAMP.keepalive()
     assert framer.feed(packet[:9]) == []
