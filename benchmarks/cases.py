@@ -86,8 +86,8 @@ def imports() -> Case:
     base = Entry("what it stands on", "importing", {"modules": parts}, served=False)
     ours = Entry("erps_gevent", "importing", {"modules": "erps_gevent"}, served=False)
     # What `from erps_gevent import Client, Daemon, Server` loads: the package itself loads it when it is used.
-    parts = "erps_gevent.client, erps_gevent.daemon, erps_gevent.server"
-    used = Entry("its Client, Daemon, Server", "importing", {"modules": parts}, served=False)
+    modules = "erps_gevent.client, erps_gevent.daemon, erps_gevent.server"
+    used = Entry("its Client, Daemon, Server", "importing", {"modules": modules}, served=False)
     title = "import erps_gevent, and what it is mostly for, against what it stands on"
     return Case("import", title, {"load": "importing"}, (base, ours, used), "micros")
 
