@@ -20,6 +20,7 @@ from erps_gevent.alarm import Alarm
 from erps_gevent.connection import Connection
 from erps_gevent.errors import CallTimeout, Disconnected, ErpsError, Overloaded, ServerExit, StartError
 from erps_gevent.integrations import forks
+from erps_gevent.keepalive import Keepalive
 from erps_gevent.otp.bridge import FORKED
 from erps_gevent.otp.reasons import from_plain
 from erps_gevent.outbox import Entry
@@ -63,10 +64,9 @@ class ClientConnection(Connection[ClientSession]):
     __slots__ = (
         "alarm",
         "answered",
-        "asked",
-        "clock",
         "early",
         "keep_up",
+        "keepalive",
         "late",
         "leaving",
         "max_pending",
@@ -75,7 +75,6 @@ class ClientConnection(Connection[ClientSession]):
         "pending",
         "polite",
         "pushed",
-        "silent",
         "since",
     )
 
@@ -104,9 +103,10 @@ class ClientConnection(Connection[ClientSession]):
         self.polite = False
         self.since = monotonic()
         self.late = 0
-        self.asked: float | None = None  # when the keepalive was sent that nothing has answered yet
-        self.silent: Disconnected | None = None  # the reader is to look once more, and to give up if there is nothing
-        self.clock: Any = None
+        self.keepalive = self._keepalive()
+
+    def _keepalive(self) -> Keepalive:
+        return Keepalive(self)
 
     # What callers do.
 
@@ -210,8 +210,8 @@ class ClientConnection(Connection[ClientSession]):
             while self.cause is None:
                 if self.leaving and not self.pending:
                     self.leave_now(Disconnected("this client said bye", reason="bye", sent=True))
-                elif self.silent is not None:
-                    self._look_again(self.silent)
+                elif self.keepalive.silent is not None:
+                    self.keepalive.look_again(self.keepalive.silent)
                 else:
                     self.more(None)
                     if self.pushed:
@@ -239,14 +239,14 @@ class ClientConnection(Connection[ClientSession]):
     def finish(self) -> None:
         """Close: with a bye if it was our will, and at once if it was not. Parks for the former."""
         if self.polite and self.outbox.error is None and self.session.state is not State.CLOSED:
-            self._stop_clock()
+            self.keepalive.stop()
             self.part(self.session.bye())
         else:
             self.drop()
 
     def _let_go(self) -> None:
         super()._let_go()
-        self._stop_clock()
+        self.keepalive.stop()
         self.alarm.stop()
         self.polite = False
         pending, self.pending = self.pending, {}
@@ -258,7 +258,7 @@ class ClientConnection(Connection[ClientSession]):
         self.wake()
 
     def drop(self) -> None:
-        self._stop_clock()
+        self.keepalive.stop()
         super().drop()
 
     def _readable(self) -> None:
@@ -276,47 +276,6 @@ class ClientConnection(Connection[ClientSession]):
                 self.wake()
         else:
             super()._readable()
-
-    # The keepalive.
-
-    def keep_alive(self, interval: float, dead_after: float | None) -> None:
-        """Say something after `interval` seconds of silence; give the line up after `dead_after` without an echo.
-
-        A line that has calls pending is left alone: the server may be busy, and the kernel's keepalive watches it too.
-        """
-        self._stop_clock()
-        if self.cause is not None:
-            return
-        now = monotonic()
-        silence = now - self.heard
-        if silence < interval:
-            self.asked = None
-        elif self.asked is None or self.asked <= self.heard:
-            self.asked = now
-            self._say_keepalive()
-        elif dead_after and not self.pending and now - self.asked >= max(dead_after - interval, interval / 2):
-            text = f"the server has been silent for {silence:.0f} s and did not answer a keepalive"
-            # It may be this process that was stopped, and the echo is there: the reader knows.
-            self.silent = Disconnected(text, reason="timeout", sent=True)
-            self.wake()
-        self.clock = self.hub.loop.timer(max(interval - silence if silence < interval else interval / 2, 0.001))
-        self.clock.start(self.keep_alive, interval, dead_after)
-
-    def _say_keepalive(self) -> None:
-        if self.session.state is State.OPEN:
-            with contextlib.suppress(Disconnected):
-                self.outbox.write(self.session.keepalive())
-
-    def _look_again(self, why: Disconnected) -> None:
-        self.silent = None
-        self.pull()
-        if self.asked is not None and self.heard < self.asked:
-            self.lose(why)
-
-    def _stop_clock(self) -> None:
-        clock, self.clock = self.clock, None
-        if clock is not None:
-            clock.close()
 
     # What comes over the line.
 

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any
 
 from erps_gevent.client_connection import ClientConnection
+from erps_gevent.keepalive import Keepalive
 from erps_gevent.otp.messages import StopRequest
 from erps_gevent.otp.words import SHUTDOWN
 from erps_gevent.outbox import Entry
@@ -40,6 +41,9 @@ class EtfClientConnection(ClientConnection):
     def _outbox(self, send_timeout: float) -> PacedOutbox:
         return PacedOutbox(self.hub, self.stream, send_timeout, self._write_failed, self.pacing)
 
+    def _keepalive(self) -> Keepalive:
+        return UnansweredKeepalive(self)
+
     def take(self, packet: Packet) -> None:
         ref = packet.ref
         entry = None
@@ -57,7 +61,7 @@ class EtfClientConnection(ClientConnection):
             self.given_up[ref] = entry, monotonic() + GIVEN_UP_FOR
         return sent
 
-    def _is_busy(self) -> bool:
+    def is_busy(self) -> bool:
         """Whether the server may be in a handler, as far as anybody can know here."""
         now = monotonic()
         while self.given_up:
@@ -67,23 +71,32 @@ class EtfClientConnection(ClientConnection):
             del self.given_up[oldest]
         return bool(self.pending or self.outbox.size)
 
-    def keep_alive(self, interval: float, dead_after: float | None) -> None:
+
+class UnansweredKeepalive(Keepalive):
+    """As Keepalive, for a server that does not answer it."""
+
+    __slots__ = ("_is_busy",)
+
+    def __init__(self, line: EtfClientConnection) -> None:
+        super().__init__(line)
+        self._is_busy = line.is_busy
+
+    def start(self, interval: float, dead_after: float | None) -> None:
         """Say something after `interval` seconds of silence, and so on.
 
         Nobody answers, so a silent line is no dead one; the kernel's own keepalive finds out. Nothing is said while
         a call is unanswered, also if its caller has given up: a server that is busy with it would find the keepalive
         and the next packet together.
         """
-        self._stop_clock()
-        if self.cause is not None:
+        self.stop()
+        if self.line.cause is not None:
             return
-        silence = monotonic() - self.heard
+        silence = monotonic() - self.line.heard
         if silence >= interval:
             silence = 0.0
             if not self._is_busy():
-                self._say_keepalive()
-        self.clock = self.hub.loop.timer(max(interval - silence, 0.001))
-        self.clock.start(self.keep_alive, interval, dead_after)
+                self._say()
+        self._again(interval - silence, interval, dead_after)
 
 
 class EtfServerConnection(ServerConnection):

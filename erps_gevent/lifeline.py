@@ -241,7 +241,7 @@ class Lifeline(ClientHub):
             raise
         intervals = [seconds for seconds in (chosen["keepalive"], session.keepalive_interval) if seconds is not None]
         if intervals:
-            line.keep_alive(min(intervals), chosen["dead_after"])
+            line.keepalive.start(min(intervals), chosen["dead_after"])
         return line
 
     def connected(self, line: ClientConnection) -> None:

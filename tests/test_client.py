@@ -921,7 +921,7 @@ def test_reconnect_may_be_a_class_keyword(plain_house, given, cap):
 
 def test_without_a_keepalive_nothing_is_said(scripted):
     client, server = scripted(LabClient, keepalive=None)
-    assert client._lifeline.healer.line.clock is None
+    assert client._lifeline.healer.line.keepalive.clock is None
     assert server.hears_nothing()
 
 

@@ -173,7 +173,7 @@ def test_the_text_of_an_error_ends_the_line_and_every_call(client_end):
 
 def test_an_idle_client_sends_keepalives_and_needs_no_echo(client_end):
     connection, server, _ = client_end()
-    connection.keep_alive(10 * MS, 1 * MS)
+    connection.keepalive.start(10 * MS, 1 * MS)
     for _ in range(4):
         server.hear(Type.KEEPALIVE)
     assert connection.cause is None
@@ -181,7 +181,7 @@ def test_an_idle_client_sends_keepalives_and_needs_no_echo(client_end):
 
 def test_a_line_that_is_spoken_on_needs_no_keepalive(client_end):
     connection, server, heard = client_end()
-    connection.keep_alive(NEVER, None)
+    connection.keepalive.start(NEVER, None)
     server.say(server.session.push(1))
     until(lambda: heard.pushes)
     assert server.hears_nothing()
@@ -191,7 +191,7 @@ def test_no_keepalive_goes_behind_a_call_that_is_pending(client_end):
     connection, server, _ = client_end()
     caller = gevent.spawn(connection.call, "slow", None, None)
     ref = server.hear(Type.CALL).ref
-    connection.keep_alive(5 * MS, None)
+    connection.keepalive.start(5 * MS, None)
     gevent.sleep(30 * MS)
     assert server.hears_nothing()
     server.say(server.session.reply(ref, "done"))
@@ -201,10 +201,10 @@ def test_no_keepalive_goes_behind_a_call_that_is_pending(client_end):
 
 def test_a_line_that_has_ended_has_no_clock(client_end):
     connection, _, _ = client_end()
-    connection.keep_alive(NEVER, None)
+    connection.keepalive.start(NEVER, None)
     connection.leave_now(Disconnected("enough"))
-    connection.keep_alive(NEVER, None)
-    assert connection.clock is None
+    connection.keepalive.start(NEVER, None)
+    assert connection.keepalive.clock is None
 
 
 # The server.
@@ -334,7 +334,7 @@ def test_the_late_answer_to_a_call_that_was_given_up_lets_the_next_packet_go(cli
 def test_no_keepalive_is_said_while_a_call_that_was_given_up_is_unanswered(client_end):
     connection, server, _ = client_end(0)
     call = given_up(connection, server)
-    connection.keep_alive(5 * MS, None)
+    connection.keepalive.start(5 * MS, None)
     gevent.sleep(30 * MS)
     assert server.hears_nothing()
     server.say(server.session.reply(call.ref, "late"))
@@ -345,6 +345,6 @@ def test_a_call_that_is_never_answered_does_not_keep_the_line_silent_for_ever(cl
     monkeypatch.setattr(etf_connection, "GIVEN_UP_FOR", 10 * MS)
     connection, server, _ = client_end(0)
     given_up(connection, server)
-    connection.keep_alive(5 * MS, None)
+    connection.keepalive.start(5 * MS, None)
     server.hear(Type.KEEPALIVE)
     assert connection.given_up == {}

@@ -19,7 +19,7 @@ LAYERS = (
     {"errors", "exits"},
     {"wire", "transport", "otp"},
     {"options", "outbox", "backoff", "moves", "alarm"},
-    {"connection"},
+    {"connection", "keepalive"},
     {"server_connection", "client_connection", "pacing"},
     {"etf_connection"},
     {"server", "healing", "client_loop", "dialects", "observing"},
