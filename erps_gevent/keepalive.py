@@ -37,7 +37,7 @@ class Line(Protocol):
 class Keepalive:
     """The clock of one line. Nothing here parks.
 
-    asked:  when the last keepalive was sent, if it was the last that happened; it may be answered already.
+    asked:  when a keepalive was sent that may be unanswered; None once the line was heard of within the interval.
     silent: set when the reader is to look once more, and to give the line up for this reason if there is nothing.
     """
 

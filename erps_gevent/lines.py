@@ -71,6 +71,7 @@ class Lines:
         self.counts = {"accepted": 0, "handshake_failures": 0, "refused": 0, "served": 0}
         self._transport = transport
         self._options = options
+        self._dialect = dialect_of(options["codec"])
         self.places = places
         self.observer: Observer | None = None
         self._start = start
@@ -126,8 +127,7 @@ class Lines:
         return connection
 
     def _connection(self, stream: Stream) -> ServerConnection:
-        chosen = self._options
-        dialect = dialect_of(chosen["codec"])
+        chosen, dialect = self._options, self._dialect
         make = dialect.server_connection
         if self.observer is not None:
             make = partial(observed, make, self.observer)

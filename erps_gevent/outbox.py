@@ -8,8 +8,8 @@
                                                              ▼
                                                `sealed`, finished by the write watcher
 
-A large frame is not joined with others, nor with its own header where that is in a piece of its own: it waits in parts
-in `begun`, each sealed when the one before it has left.
+A large frame is not joined with others. It waits in parts in `begun`, each sealed when the one before it has left; the
+first, with the header, and the last are copies.
 
 Writing what leaves in one turn together is worth more than anything else on this path. Bytes given to the outbox belong
 to it: a frame is dropped only while no byte of it has been sealed, and a begun one is always finished, whoever has been
@@ -217,10 +217,13 @@ class Outbox:
             self.flush()
 
     def _next_batch(self) -> bytes | Pieces:
-        frames: Entry = []
+        frames: list[bytes | Pieces] = []
         size = 0
         while self._queue:
             entry = self._queue.popleft()
+            if not entry[0]:
+                # It was taken back.
+                continue
             size += len(entry[0])
             if size > BATCH and frames:
                 # What is large is not copied to have others with it.
@@ -231,8 +234,7 @@ class Outbox:
             entry[0] = b""
         self.size -= size
         if self.sign is not None:
-            # Those that were taken back are empty.
-            frames = [self.sign(frame) for frame in frames if frame]
+            frames = [self.sign(frame) for frame in frames]
         # Pieces, which are larger than a batch, come alone.
         return frames[0] if len(frames) == 1 else b"".join(frames)  # type: ignore[arg-type]
 

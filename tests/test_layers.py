@@ -16,7 +16,7 @@ from support import PACKAGE
 
 # From the bottom up. A module imports from layers below its own, and from its own package (wire from wire).
 LAYERS = (
-    {"errors", "exits"},
+    {"errors"},
     {"wire", "transport", "otp"},
     {"options", "outbox", "backoff", "moves", "alarm"},
     {"connection", "keepalive"},

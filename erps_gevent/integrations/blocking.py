@@ -16,6 +16,7 @@ time of the hub's thread. What blocks outside of a handler is left to gevent's o
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
@@ -32,7 +33,6 @@ import gevent
 from gevent.hub import Hub
 from gevent.monkey import get_original
 
-from erps_gevent.exits import at_exit
 from erps_gevent.integrations import forks
 from erps_gevent.otp import gen_server, loop
 from erps_gevent.otp.messages import Event
@@ -324,7 +324,7 @@ def _after_fork() -> None:
         watch._reset()
 
 
-at_exit(_end_all)
+atexit.register(_end_all)
 forks.in_child(_after_fork)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_end_all, after_in_parent=_go_on)

@@ -17,6 +17,7 @@ not stopped, not closed and not collected, for a finalizer would stop it. `bury`
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import sys
@@ -68,8 +69,6 @@ _unforked = _wiped_page()
 
 def watch(holder: Holder) -> None:
     """Have `holder.after_fork()` called in every forked child, for as long as the holder exists."""
-    import ctypes  # noqa: F401  for bury(): a child had better import nothing
-
     _holders.add(holder)
 
 
@@ -80,8 +79,6 @@ def in_child(function: Callable[[], object]) -> None:
 
 def bury(*things: Any) -> None:
     """Keep these for ever, beyond the end of the interpreter: what would take them apart reaches into the parent."""
-    import ctypes
-
     if not _graves and hasattr(ctypes, "pythonapi"):
         # A module's variables die with the interpreter, and would throw GreenletExit into every greenlet in here.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(_graves))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from typing import Any
 
 from gevent.event import Event
@@ -10,7 +11,6 @@ from gevent.hub import Hub, get_hub
 from gevent.monkey import get_original
 
 from erps_gevent.errors import StartError
-from erps_gevent.exits import at_exit
 from erps_gevent.integrations import forks
 from erps_gevent.otp import bridge
 
@@ -88,7 +88,7 @@ def _end() -> None:
     """At the program's end: an interpreter that goes away under gevent's C code, or beside it, crashes.
 
     So the thread is not ended, which takes its hub apart meanwhile, but stands still outside of Python. Handlers that
-    were registered after the import of the package have run by now, and had their hub.
+    were registered after this module's, which is imported with the package, have run by now and had their hub.
     """
     for hub, moving in _running:
         bridge.standing_still.append(hub)
@@ -102,7 +102,7 @@ def _stand_still(moving: Any) -> None:
     _for_ever.acquire()
 
 
-at_exit(_end)
+atexit.register(_end)
 
 
 def _nothing() -> None:

@@ -34,7 +34,8 @@ class Stream:
     The first `receive()` comes before the first wait: with TLS, the handshake may already have read what follows it.
 
     peer:    who is at the other end.
-    drained: after a `receive()`: the kernel had no more, so what comes next is to wait. After False, receive again.
+    drained: after a `receive()`: the kernel had no more, or a room was filled; what comes next is to wait. After False,
+             receive again.
     """
 
     __slots__ = ("_sock", "drained", "peer")

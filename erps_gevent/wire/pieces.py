@@ -2,12 +2,14 @@
 
 What is large leaves as a header and the bytes of the caller, and comes in many reads. A copy of a megabyte takes a
 third of the time that the kernel takes to carry it, and memory that is fresh from the kernel takes more than a copy. So
-next to nothing is copied of what goes, and of what comes only the value, once, out of slabs that are used again.
+over plain TCP next to nothing is copied of what goes, and of what comes only the value, once, out of slabs that are
+used again. TLS, signatures and deflating make copies of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import TypeAlias, overload
 
 IN_PIECES = 128 * 1024  # bytes of a value or a packet. Below this size a copy takes less time than to do without.
@@ -140,7 +142,5 @@ def _spare_slab() -> memoryview:
     try:
         return _spare.pop()
     except IndexError:
-        from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
-
         # Unlike a bytearray's, no page of it takes memory before something has come for it.
         return memoryview(mmap(-1, OFF_PAGE + SLAB, flags=MAP_PRIVATE | MAP_ANONYMOUS))[OFF_PAGE:]
