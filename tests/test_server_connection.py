@@ -261,8 +261,9 @@ def test_a_flood_from_a_peer_that_does_not_read_keeps_memory_flat(made, certs, k
 
     serving, flooding = gevent.spawn(serve), gevent.spawn(flood)
     if what == "keepalives":
-        # They are answered only while there is room, so this flood is read, and its echoes are dropped.
-        with in_time():
+        # They are answered only while there is room, so this flood is read, and its echoes are dropped. It is a quarter
+        # of a million packets, of which each takes ten times as long where coverage is measured.
+        with in_time(4 * PATIENCE):
             while connection.session.received_bytes < 2 * MEBIBYTE:
                 gevent.sleep(1 * MS)
     else:
