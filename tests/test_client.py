@@ -663,6 +663,7 @@ def test_closing_while_a_call_waits_fails_it(client, lab):
     assert caught.value.sent is True
 
 
+@pytest.mark.volume
 def test_two_thousand_calls_leave_nothing_behind(certs: Certs, hub):
     house = House(wire("tls1.3", certs))
     client = house.client(house.daemon(), hub=hub)

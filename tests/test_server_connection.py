@@ -235,6 +235,7 @@ def test_a_call_too_many_is_refused_at_once(made):
     assert asked(client, connection, "fits again").request == "fits again"
 
 
+@pytest.mark.volume
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("what", ["calls", "calls too many", "keepalives"])
 def test_a_flood_from_a_peer_that_does_not_read_keeps_memory_flat(made, certs, kind, what):
@@ -261,8 +262,8 @@ def test_a_flood_from_a_peer_that_does_not_read_keeps_memory_flat(made, certs, k
 
     serving, flooding = gevent.spawn(serve), gevent.spawn(flood)
     if what == "keepalives":
-        # They are answered only while there is room, so this flood is read, and its echoes are dropped. It is a quarter
-        # of a million packets, of which each takes ten times as long where coverage is measured.
+        # They are answered only while there is room, so this flood is read, and its echoes are dropped: a quarter of a
+        # million packets.
         with in_time(4 * PATIENCE):
             while connection.session.received_bytes < 2 * MEBIBYTE:
                 gevent.sleep(1 * MS)

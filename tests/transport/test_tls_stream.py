@@ -35,6 +35,7 @@ def test_one_byte_at_a_time_is_enough(trickle, place, ends, pairs, name):
     assert receive(far) == b""
 
 
+@pytest.mark.volume
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["tcp", *VERSIONS])
 def test_16_mib_both_ways_at_once_with_slow_readers(places, ends, pairs, kind, name):
