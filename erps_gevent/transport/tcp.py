@@ -22,7 +22,7 @@ from erps_gevent.transport.sockets import (
     wait,
 )
 
-READ_SIZE = 68 * 1024  # bytes asked for at a time: 64 KiB, and what goes around them, come in one read
+READ_SIZE = 64 * 1024  # bytes asked for at a time. With more, malloc tidies up after each read, and 100 lines lose 15 %
 SEAL_SIZE = 68 * 1024  # bytes sealed at a time: OpenSSL keeps room for the most that it ever held (16 MiB for 16 MiB)
 
 REMEDY = "pass transport=Tls(ca=..., cert=..., key=...), or transport=Tcp() if nobody else can reach the network"
