@@ -220,18 +220,16 @@ class Outbox:
         frames: list[bytes | Pieces] = []
         size = 0
         while self._queue:
-            entry = self._queue.popleft()
-            if not entry[0]:
-                # It was taken back.
-                continue
-            size += len(entry[0])
-            if size > BATCH and frames:
+            entry = self._queue[0]
+            if frames and size + len(entry[0]) > BATCH:
                 # What is large is not copied to have others with it.
-                size -= len(entry[0])
-                self._queue.appendleft(entry)
                 break
-            frames.append(entry[0])
-            entry[0] = b""
+            self._queue.popleft()
+            # One that was taken back is empty.
+            if entry[0]:
+                frames.append(entry[0])
+                size += len(entry[0])
+                entry[0] = b""
         self.size -= size
         if self.sign is not None:
             frames = [self.sign(frame) for frame in frames]

@@ -264,7 +264,7 @@ def test_a_flood_from_a_peer_that_does_not_read_keeps_memory_flat(made, certs, k
     if what == "keepalives":
         # They are answered only while there is room, so this flood is read, and its echoes are dropped: a quarter of a
         # million packets.
-        with in_time(4 * PATIENCE):
+        with in_time():
             while connection.session.received_bytes < 2 * MEBIBYTE:
                 gevent.sleep(1 * MS)
     else:

@@ -359,7 +359,7 @@ def test_garbage_before_a_hello_is_one_named_error(data):
     assert end.error is None or isinstance(end.error, ProtocolError)
 
 
-def test_theframer_waits_for_the_whole_header_of_a_keepalive():
+def test_the_framer_waits_for_the_whole_header_of_a_keepalive():
     framer = Framer(1000, signed=True)
     packet = STAMP.keepalive()
     assert framer.feed(packet[:9]) == []
