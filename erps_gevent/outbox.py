@@ -218,17 +218,19 @@ class Outbox:
 
     def _next_batch(self) -> bytes | Pieces:
         frames: list[bytes | Pieces] = []
-        size = 0
-        while self._queue:
-            entry = self._queue[0]
-            if frames and size + len(entry[0]) > BATCH:
+        size, queue = 0, self._queue
+        while queue:
+            entry = queue[0]
+            frame = entry[0]
+            size += len(frame)
+            if size > BATCH and frames:
                 # What is large is not copied to have others with it.
+                size -= len(frame)
                 break
-            self._queue.popleft()
+            queue.popleft()
             # One that was taken back is empty.
-            if entry[0]:
-                frames.append(entry[0])
-                size += len(entry[0])
+            if frame:
+                frames.append(frame)
                 entry[0] = b""
         self.size -= size
         if self.sign is not None:

@@ -21,8 +21,8 @@ import erps_gevent as erps
 from erps_gevent.server_connection import ServerConnection
 
 CALLS = 20
-CLIENT_FUNCTIONS = 20
-SERVER_FUNCTIONS = 29
+CLIENT_FUNCTIONS = 21
+SERVER_FUNCTIONS = 30
 ON_LIBUV = os.environ.get("GEVENT_LOOP") == "libuv"
 SYSTEM_CALLS = {"sendto": 1, "recvfrom": 1, "epoll_wait": 1}  # each side; beside what libev asks for once a turn
 

@@ -29,15 +29,14 @@ from erps_gevent.errors import BadPacket, EncodeError, PacketTooLarge, ProtocolE
 from erps_gevent.wire import terms
 from erps_gevent.wire.packet import DEFLATED, HEADER_SIZE, KEEPALIVE, MAGIC, Frame, Framer, Stamp, Type
 from erps_gevent.wire.payloads import NONCE_SIZE, READERS, Packet
-from erps_gevent.wire.pieces import IN_PIECES, Pieces
+from erps_gevent.wire.pieces import Pieces
 from erps_gevent.wire.signing import KeyId, Keyring, Signer
 
 DEFLATE_ABOVE = 256  # bytes. Below it deflating costs more than it saves.
 HELLO_SIZE = 4096  # bytes. Before the peer has said who it is and what it takes, no packet needs more.
 
-_PREFIX = Struct(">IIB").unpack_from  # magic, payload size, type
-_MAGIC = int.from_bytes(MAGIC, "big")
-_PREFIX_SIZE = 9
+_PREFIX = Struct(">Q").unpack_from  # magic and payload size
+_EMPTY = int.from_bytes(MAGIC, "big") << 32  # the same of a packet without a payload
 
 KEEPALIVE_PACKET = Packet(Type.KEEPALIVE)
 
@@ -106,7 +105,7 @@ class Session:
 
     role: Role
     peer: Role
-    usual: frozenset[int] = frozenset()  # the types of most packets that this end receives
+    usual: frozenset[Type] = frozenset()  # the types of most packets that this end receives
     # What the dialect has in place of these tables, and where its dialogue begins.
     sends = SENDS
     takes = TAKES
@@ -138,7 +137,7 @@ class Session:
         self.sign: Callable[[bytes | Pieces], bytes] | None = None if self._signer is None else self._signer.sign
         self._keepalive = KEEPALIVE if signing is None else stamp.keepalive()
         self._peer_header: bytes | None = None
-        self._usual_types: frozenset[int] = frozenset()
+        self._usual_heads: dict[bytes, Type] = {}
         self._usual_size = 0
         self._enter(self.begins)
 
@@ -151,24 +150,32 @@ class Session:
         self.received_bytes += len(chunk)
         if self.error is not None:
             return packets
-        at, size, most, usual_types, framer = 0, len(chunk), self._usual_size, self._usual_types, self.framer
+        at, framer = 0, self.framer
         try:
-            # Nearly all that comes is a request, or its answer, small and whole: this is the shorter way for these. All
-            # else, and all that is wrong, goes through the framer and `_open`.
-            while size - at > HEADER_SIZE and usual_types and not (framer.held or framer.room):
-                start = at + HEADER_SIZE
-                magic, payload_size, type_byte = _PREFIX(chunk, at)
-                end = start + payload_size
-                if not 0 < payload_size <= most or end > size or magic != _MAGIC or type_byte not in usual_types:
-                    break
-                if chunk[at + _PREFIX_SIZE : start] != self._peer_header:
-                    break
-                packet = self._usual(type_byte, chunk[start:end])  # type: ignore[arg-type]  # nothing has come of it
-                if packet is None:
-                    break
-                packets.append(packet)
-                at = end
-            if at < size:
+            heads = self._usual_heads
+            if heads and framer.room is None:
+                # Nearly all that comes is a request, or its answer, small and whole: this is the shorter way for these.
+                # All else, and all that is wrong, goes through the framer and `_open`.
+                data: bytes = chunk  # type: ignore[assignment]  # it was not read into a room
+                if framer.held:
+                    data = chunk = framer.continued(data)
+                size = 0 if framer.held else len(data)
+                most = self._usual_size
+                while at < size:
+                    start = at + HEADER_SIZE
+                    type_ = heads.get(data[at + 8 : start])
+                    if type_ is None:
+                        break
+                    payload_size = _PREFIX(data, at)[0] - _EMPTY
+                    end = start + payload_size
+                    if not 0 < payload_size <= most or end > size:
+                        break
+                    packet = self._usual(type_, data, start, end)
+                    if packet is None:
+                        break
+                    packets.append(packet)
+                    at = end
+            if at < len(chunk):
                 for frame in framer.feed(chunk[at:] if at else chunk):
                     signer, payload = self._signer, frame.payload
                     packets.append(self._open(frame) if signer is None else self._open_signed(frame, signer))
@@ -177,11 +184,11 @@ class Session:
         except ProtocolError as error:
             self.error = error
         else:
-            self.error = self.framer.error
+            self.error = framer.error
         return packets
 
-    def _usual(self, type_byte: int, payload: bytes) -> Packet | None:
-        """The packet with this in it, or None: then it takes the long way. raises: ProtocolError"""
+    def _usual(self, type_: Type, chunk: bytes, start: int, end: int) -> Packet | None:
+        """The packet whose payload is there in `chunk`, or None: then it takes the long way. raises: ProtocolError"""
         raise NotImplementedError
 
     def eof(self) -> ProtocolError | None:
@@ -209,8 +216,11 @@ class Session:
         self._stays = self.stays[self.role, state]
         self._takes = self.takes[self.peer, state]
         # What is usual changes no state, and comes in the states after the greeting alone.
-        self._usual_types = self.usual if self._signer is None and self.usual <= self._takes.keys() else frozenset()
-        self._usual_size = min(self.framer.max_size, IN_PIECES - 1)
+        if self._signer is None and self._peer_header is not None and self.usual <= self._takes.keys():
+            self._usual_heads = {bytes((type_,)) + self._peer_header: type_ for type_ in self.usual}
+        else:
+            self._usual_heads = {}
+        self._usual_size = min(self.framer.max_size, terms.LARGE - 1)
 
     def _open(self, frame: Frame) -> Packet:
         after = self._takes.get(frame.type)

@@ -251,6 +251,13 @@ class Framer:
             self._hold_start(data[at:])
         return frames
 
+    def continued(self, chunk: bytes) -> bytes:
+        """What is held with `chunk` after it, if that completes a packet: it is held no more. Else `chunk`."""
+        if len(self.held) + len(chunk) < self._need:
+            return chunk
+        held, self.held = self.held, bytearray()
+        return bytes(held) + chunk
+
     def eof(self) -> None:
         """Say that the stream has ended.
 

@@ -112,14 +112,17 @@ class ClientSession(Session):
                 "give both the same, or check the address"
             )
 
-    def _usual(self, type_byte: int, payload: bytes) -> Packet | None:
-        body = terms.decode(payload, self.safe)
-        if type(body) is list and len(body) == 2:
-            ref, value = body
-            if type_byte == PUSH:
-                return new_packet((PUSH, None, value, None)) if ref is None else None
-            if type(ref) is int and 0 < ref <= self._last_ref:
-                return new_packet((REPLY, ref, value, None))
+    def _usual(self, type_: Type, chunk: bytes, start: int, end: int) -> Packet | None:
+        if chunk[start] != 0x82:
+            return None
+        try:
+            ref, value = terms.decode_pair(chunk[start + 1 : end], self.safe)
+        except BadPacket:
+            return None
+        if type_ is PUSH:
+            return new_packet((PUSH, None, value, None)) if ref is None else None
+        if type(ref) is int and 0 < ref <= self._last_ref:
+            return new_packet((REPLY, ref, value, None))
         return None
 
     def _judged(self, packet: Packet, after: State) -> State:
@@ -227,26 +230,28 @@ class ServerSession(Session):
                 "deploy a client of a served version, or widen versions="
             )
 
-    def _usual(self, type_byte: int, payload: bytes) -> Packet | None:
+    def _usual(self, type_: Type, chunk: bytes, start: int, end: int) -> Packet | None:
         meta = None
-        if payload[0] == 0x83:
-            if payload[-12:-8] != TIME_HEAD:
+        if chunk[start] == 0x83:
+            if chunk[end - 12 : end - 8] != TIME_HEAD:
                 return None
             # The meta is the remaining time, and taking it off is quicker than having it decoded. Had these bytes been
-            # the end of something else, what is left were no array of two.
-            meta = {"t": FLOAT.unpack_from(payload, len(payload) - 8)[0]}
-            payload = b"\x82" + payload[1:-12]
+            # the end of something else, what is left were no pair.
+            end -= 12
+            meta = {"t": FLOAT.unpack_from(chunk, end + 4)[0]}
+            if not meta["t"] >= 0:
+                return None
+        elif chunk[start] != 0x82:
+            return None
         try:
-            body = terms.decode(payload, self.safe)
+            ref, value = terms.decode_pair(chunk[start + 1 : end], self.safe)
         except BadPacket:
             return None
-        if type(body) is list and len(body) == 2 and (meta is None or meta["t"] >= 0):
-            ref, value = body
-            if type_byte == CAST:
-                return new_packet((CAST, None, value, meta)) if ref is None else None
-            if type(ref) is int and self._last_ref < ref <= MAX_REF:
-                self._last_ref = ref
-                return new_packet((CALL, ref, value, meta))
+        if type_ is CAST:
+            return new_packet((CAST, None, value, meta)) if ref is None else None
+        if type(ref) is int and self._last_ref < ref <= MAX_REF:
+            self._last_ref = ref
+            return new_packet((CALL, ref, value, meta))
         return None
 
     def _judged(self, packet: Packet, after: State) -> State:

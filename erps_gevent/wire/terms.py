@@ -239,9 +239,36 @@ def decode(payload: bytes | memoryview | Pieces, safe: bool = True) -> Any:
             payload = bytes(payload)
         if safe and too_heavy(payload, packet=True):
             raise UnsafeTerm(f"the value {TOO_HEAVY}")
+    value, end = _decoded(b"".join((b"\x82", payload, _END_ITEM)), safe)  # type: ignore[arg-type]  # it is in one piece
+    if end != _END:
+        raise BadPacket("there are bytes left over after the value")
+    if type(value) is list:  # [ref, value, ...]: the array of the packet does not count.
+        for part in value:
+            if type(part) not in LEAVES:
+                judge(value, MAX_DEPTH, NO_DATA if safe else _NOTHING)
+                break
+    elif type(value) not in ATOMS:
+        judge((value,), MAX_DEPTH, NO_DATA if safe else _NOTHING)
+    return value
+
+
+def decode_pair(items: bytes, safe: bool = True) -> tuple[Any, Any]:
+    """The two values that `items` is, less than LARGE bytes: an array of two without its head.
+
+    raises: as decode().
+    """
+    first, second, end = _decoded(b"".join((b"\x83", items, _END_ITEM)), safe)
+    if end != _END:
+        raise BadPacket("there are bytes left over after the second value")
+    if type(second) not in LEAVES:
+        judge((second,), MAX_DEPTH, NO_DATA if safe else _NOTHING)
+    return first, second
+
+
+def _decoded(array: bytes, safe: bool) -> Any:
     try:
-        value, end = loads(
-            b"".join((b"\x82", payload, _END_ITEM)),  # type: ignore[arg-type]  # what is short is in one piece
+        return loads(
+            array,
             semantic_decoders=SAFE if safe else LENIENT,
             tag_hook=refuse_tag if safe else None,
             max_depth=_CBOR_DEPTH,
@@ -254,16 +281,6 @@ def decode(payload: bytes | memoryview | Pieces, safe: bool = True) -> Any:
         raise error from (exc if error is not exc.__cause__ else error.__cause__)
     except Exception as exc:
         raise BadPacket(f"the payload could not be decoded: {exc!r}") from exc
-    if end != _END:
-        raise BadPacket("there are bytes left over after the value")
-    if type(value) is list:  # [ref, value, ...]: the array of the packet does not count.
-        for part in value:
-            if type(part) not in LEAVES:
-                judge(value, MAX_DEPTH, NO_DATA if safe else _NOTHING)
-                break
-    elif type(value) not in ATOMS:
-        judge((value,), MAX_DEPTH, NO_DATA if safe else _NOTHING)
-    return value
 
 
 def _refusal(exc: CBORDecodeError) -> BaseException:

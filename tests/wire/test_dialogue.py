@@ -157,7 +157,7 @@ def test_a_session_is_one_of_the_two_ends():
     with pytest.raises(NotImplementedError):
         end._open_early(None, 0)
     with pytest.raises(NotImplementedError):
-        end._usual(Type.REPLY, b"")
+        end._usual(Type.REPLY, b"", 0, 0)
     end._meet = lambda frame: None
     with pytest.raises(NotImplementedError):
         end.receive(PACKETS["line_error"])

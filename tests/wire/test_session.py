@@ -259,6 +259,55 @@ def test_bytes_of_a_value_that_look_like_a_meta_are_the_value():
     assert isinstance(other.error, BadPacket)
 
 
+def long_way(session):
+    """It takes nothing the short way any more."""
+    session._usual_heads = {}
+    return session
+
+
+small_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.binary(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3),
+    max_leaves=6,
+)
+metas = st.fixed_dictionaries({"t": st.floats()}) | st.dictionaries(st.text(max_size=2), small_values, max_size=2)
+bodies = st.tuples(st.none() | st.integers(-1, 3) | small_values, small_values)
+payloads = st.one_of(
+    st.binary(max_size=40),
+    bodies.map(dumps),
+    st.tuples(bodies, metas).map(lambda both: dumps([*both[0], both[1]])),
+    st.tuples(bodies.map(dumps), st.binary(max_size=20)).map(b"".join),
+    st.tuples(bodies.map(dumps), st.integers(0, 20)).map(lambda both: both[0][: both[1]]),
+)
+
+
+@given(type_=st.sampled_from([Type.CALL, Type.CAST, Type.REPLY, Type.PUSH]), payload=payloads)
+def test_the_short_way_takes_and_refuses_what_the_long_one_does(type_, payload):
+    outcomes = []
+    for way in (lambda session: session, long_way):
+        one, other = pair()
+        take(other, one.cast("first"))
+        take(one, other.push("first"))
+        ref, _ = one.call("x", None)
+        end, sender = (other, one) if type_ in (Type.CALL, Type.CAST) else (one, other)
+        outcomes.append((repr(way(end).receive(sender._stamp.frame(type_, payload))), repr(end.error), ref))
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("end", ["client", "server"])
+@given(size=st.integers(1, 300))
+def test_packets_that_are_cut_go_the_short_way_too(end, size):
+    one, other = pair()
+    take(other, one.cast("first"))
+    take(one, other.push("first"))
+    receiver, made = (one, other.push) if end == "client" else (other, one.cast)
+    receiver._open = None  # the long way
+    stream = b"".join(made("x" * count) for count in range(20))
+    got = [receiver.receive(stream[at : at + size]) for at in range(0, len(stream), size)]
+    assert receiver.error is None
+    assert [packet.value for packets in got for packet in packets] == ["x" * count for count in range(20)]
+
+
 @pytest.mark.parametrize("payload", [dumps([1, "x", 2]), dumps("x"), dumps([1]), dumps([0, "x"]), dumps([None, "x"])])
 @pytest.mark.parametrize("usual", [True, False], ids=["after others", "first"])
 def test_what_is_no_call_is_refused_the_short_way_and_the_long_one(payload, usual):

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from erps_gevent.errors import BadPacket, EncodeError, UnsafeTerm
 from erps_gevent.wire import terms, types
-from erps_gevent.wire.terms import LARGE, decode, encode, register_type
+from erps_gevent.wire.terms import LARGE, decode, decode_pair, encode, register_type
 
 
 def alike(one, other):
@@ -322,6 +322,23 @@ def test_a_value_that_is_cut_short_is_a_bad_packet(cut):
 def test_left_over_bytes_are_a_bad_packet(tail):
     with pytest.raises(BadPacket, match=r"left over|no CBOR"):
         decode(WHOLE + tail)
+
+
+def test_a_pair_is_the_values_of_an_array_without_its_head():
+    assert decode_pair(encode(7) + WHOLE) == (7, decode(WHOLE))
+    assert decode_pair(encode(None) + encode("x"), safe=False) == (None, "x")
+
+
+@pytest.mark.parametrize("items", [b"", encode(7), encode(7) + WHOLE[:-1], encode(7) + WHOLE + b"\x00", b"\x1c"])
+def test_what_is_no_pair_is_a_bad_packet(items):
+    with pytest.raises(BadPacket):
+        decode_pair(items)
+
+
+def test_the_second_of_a_pair_is_judged():
+    deep = b"\x81" * 65 + b"\x00"
+    with pytest.raises(UnsafeTerm, match="nested deeper"):
+        decode_pair(encode(7) + deep)
 
 
 @pytest.mark.parametrize(
