@@ -251,9 +251,9 @@ def test_it_works_in_a_patched_process_and_the_program_ends():
 
 def test_a_suspended_process_is_no_block():
     # The threshold is one that a crowded machine does not keep a handler for, and the suspension is well beyond it.
-    waker = "subprocess.Popen(['sh', '-c', f'while sleep 2; do kill -CONT {os.getpid()} || exit; done'])"
+    waker = "subprocess.Popen(['sh', '-c', f'while sleep 1; do kill -CONT {os.getpid()} || exit; done'])"
     suspended = f"global waker; waker = {waker}; os.kill(os.getpid(), signal.SIGSTOP)"
-    assert output_of(suspended, "gevent.sleep(0.6); waker.kill()", threshold=0.5) == "end\n"
+    assert output_of(suspended, "gevent.sleep(0.4); waker.kill()", threshold=0.3) == "end\n"
 
 
 def test_c_code_that_keeps_the_gil_is_named_afterwards():

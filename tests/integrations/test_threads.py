@@ -121,7 +121,8 @@ def test_a_forked_child_has_one_of_its_own():
     assert (done.stdout, done.returncode) == ("child 0\n", 0), done.stderr
 
 
-@pytest.mark.parametrize("doing", ["nothing", "waiting", "busy", "computing"])
+# One that computes keeps the interpreter, which coverage asks for again and again to write down what it has seen.
+@pytest.mark.parametrize("doing", ["nothing", "waiting", "busy", pytest.param("computing", marks=pytest.mark.volume)])
 def test_the_program_ends_whatever_the_hub_thread_does(doing):
     code = f"""
         import gevent
