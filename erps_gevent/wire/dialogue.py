@@ -23,6 +23,7 @@ import os
 import zlib
 from collections.abc import Callable
 from enum import Enum, auto
+from functools import lru_cache
 from struct import Struct
 
 from erps_gevent.errors import BadPacket, EncodeError, PacketTooLarge, ProtocolError, SignatureMismatch
@@ -86,6 +87,12 @@ TAKES: dict[tuple[Role, State], Moves] = {
 def stays_of(sends: dict[tuple[Role, State], Moves]) -> dict[tuple[Role, State], frozenset[int]]:
     """What may be sent in each state without leaving it."""
     return {key: frozenset(type_ for type_, after in moves.items() if after is key[1]) for key, moves in sends.items()}
+
+
+@lru_cache(maxsize=100)
+def _heads(types: frozenset[Type], header: bytes) -> dict[bytes, Type]:
+    """How a packet of one of these types goes on after its size, on every line with this header."""
+    return {bytes((type_,)) + header: type_ for type_ in types}
 
 
 class Session:
@@ -217,7 +224,7 @@ class Session:
         self._takes = self.takes[self.peer, state]
         # What is usual changes no state, and comes in the states after the greeting alone.
         if self._signer is None and self._peer_header is not None and self.usual <= self._takes.keys():
-            self._usual_heads = {bytes((type_,)) + self._peer_header: type_ for type_ in self.usual}
+            self._usual_heads = _heads(self.usual, self._peer_header)
         else:
             self._usual_heads = {}
         self._usual_size = min(self.framer.max_size, terms.LARGE - 1)
