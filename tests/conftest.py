@@ -14,6 +14,8 @@ from faces import HUBS, KINDS, House, wire
 from hypothesis import settings
 from support import Certs, issue
 
+from erps_gevent.otp import bridge
+
 # A shared machine makes any deadline per example a false alarm; in CI the same examples every time, so that a red
 # run can be repeated.
 settings.register_profile("erps", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
@@ -34,6 +36,12 @@ def little_to_collect() -> None:
     """Keep what came before, pytest's own reports above all, out of the garbage collections that end tests."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def late_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread waits longer to hear from another hub that its time is up: on a crowded machine the word comes late."""
+    monkeypatch.setattr(bridge, "GRACE", 2.0)
 
 
 @pytest.hookimpl(trylast=True)

@@ -223,15 +223,15 @@ def test_wait_connected_waits_through_failures(house, hub):
     assert client.connected
 
 
-def test_wait_connected_has_a_timeout_and_says_why(house, hub):
+def test_wait_connected_has_a_timeout_and_says_why(house, hub, late_word):
     client = house.client(("127.0.0.1", free_port()), hub=hub)
     with pytest.raises(erps.CallTimeout, match="no line") as caught:
-        client.wait_connected(timeout=50 * MS)
+        client.wait_connected(timeout=500 * MS)
     assert caught.value.sent is False
     assert "refused" in str(caught.value.__cause__)
 
 
-def test_a_call_while_down_fails_at_once_or_waits_if_asked(house, hub):
+def test_a_call_while_down_fails_at_once_or_waits_if_asked(house, hub, late_word):
     port = free_port()
     client = house.client(("127.0.0.1", port), hub=hub)
     with pytest.raises(erps.Disconnected, match="refused") as caught:
@@ -274,7 +274,7 @@ def test_a_timeout_that_is_none_is_refused(client, timeout):
 def test_a_late_answer_is_dropped_and_counted(client, lab):
     client.wait_connected(PATIENCE)
     with pytest.raises(erps.CallTimeout, match="no answer in") as caught:
-        client.call(("gate",), timeout=50 * MS)
+        client.call(("gate",), timeout=300 * MS)
     assert caught.value.sent
     assert caught.value.request == ("gate",)
     lab.gate.open()
@@ -685,7 +685,7 @@ def test_an_error_of_a_call_pickles(client):
     assert (str(again), again.request, again.sent) == (str(caught.value), ("never",), caught.value.sent)
 
 
-def test_a_call_over_a_black_hole_returns_in_time(plain_house, hub):
+def test_a_call_over_a_black_hole_returns_in_time(plain_house, hub, late_word):
     silent = plain_house.daemon(max_handshakes=1)
     silent.stop_accepting()
     client = plain_house.client(silent, hub=hub)

@@ -206,7 +206,7 @@ def test_a_peer_that_does_not_close_is_waited_for_a_bounded_time(connection, far
 
 
 def test_a_peer_that_goes_on_talking_is_heard_a_bounded_time_and_the_hub_turns(connection, monkeypatch):
-    monkeypatch.setattr(module, "LINGER", 20 * MS)
+    monkeypatch.setattr(module, "LINGER", 300 * MS)
     monkeypatch.setattr(type(connection.stream), "receive", lambda self: bytes(65536))
     turns = []
 

@@ -192,7 +192,7 @@ def test_the_recorded_session_of_a_server_of_erps_happens_here_too(house, answer
         for _, keepalive in SESSION[4:]:
             assert got(stream, len(keepalive)).hex() == keepalive.hex()
 
-    client = house.client(answering(script), notes, cls=InteropClient, keepalive=50 * MS, pacing=20 * MS)
+    client = house.client(answering(script), notes, cls=InteropClient, keepalive=300 * MS, pacing=20 * MS)
     client.wait_connected()
     # The reference of the recording is a hash of Erlang's.
     client._lifeline.line.session._last_ref = decode(call[96:])[0] - 1

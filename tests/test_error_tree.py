@@ -499,16 +499,16 @@ def test_too_many_pending_calls_by_the_servers_count(house):
 def test_an_answer_that_does_not_come(house, hub):
     client = house.client(house.daemon(Lab, {"never": lambda server, from_: NoReply()}), hub=hub)
     client.wait_connected(PATIENCE)
-    error = failure(client, ("never",), timeout=30 * MS)
+    error = failure(client, ("never",), timeout=300 * MS)
     assert type(error) is erps.CallTimeout
     assert isinstance(error, TimeoutError)
     assert error.sent is True
     assert error.request == ("never",)
     assert error.reason == "timeout"
-    assert "0.03 s" in str(error)
+    assert "0.3 s" in str(error)
 
 
-def test_a_line_that_does_not_come(plain_house, hub):
+def test_a_line_that_does_not_come(plain_house, hub, late_word):
     silent = plain_house.daemon()
     silent.stop_accepting()
     error = failure(plain_house.client(silent, hub=hub), timeout=30 * MS)

@@ -73,7 +73,7 @@ def test_what_cannot_be_sent_is_raised_in_the_thread(client, use, no_greenlets):
 
 def test_the_deadline_is_the_lines_own(client, gate, no_greenlets):
     with pytest.raises(erps.CallTimeout, match="no answer in") as caught:
-        Native(client.call, ("gate",), 20 * MS).result()
+        Native(client.call, ("gate",), 500 * MS).result()
     assert caught.value.sent is True
     assert caught.value.request == ("gate",)
     assert client.stats["pending"] == 0

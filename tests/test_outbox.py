@@ -332,13 +332,13 @@ def test_a_peer_that_takes_nothing_ends_the_outbox(lines):
 
 
 def test_a_peer_that_reads_slowly_does_not(lines):
-    line = lines(send_timeout=100 * MS)
+    line = lines(send_timeout=400 * MS)
     big = os.urandom(4 * MEBIBYTE)
     line.outbox.write(big)
     read = b""
     for _ in range(16):
         read += got(line.far, MEBIBYTE // 8)
-        gevent.sleep(15 * MS)  # in all, more than twice the limit
+        gevent.sleep(60 * MS)  # in all, more than twice the limit
     read += got(line.far, len(big) - len(read))
     assert line.failures == []
     assert read == big

@@ -455,7 +455,7 @@ def test_a_recorded_hello_starts_nothing_and_holds_no_place(plain_house, meddler
 
 def test_a_recorded_hello_is_dropped_after_the_handshake_timeout(plain_house, meddlers, counting, caplog):
     caplog.set_level(logging.INFO, "erps_gevent")
-    daemon = plain_house.daemon(counting, signing=OLD_RING, handshake_timeout=20 * MS)
+    daemon = plain_house.daemon(counting, signing=OLD_RING, handshake_timeout=300 * MS)
     meddler = meddlers(daemon.address)
     plain_house.client(meddler.address, signing=OLD_RING).wait_connected(PATIENCE)
     sock = plain_house.raw(daemon)

@@ -22,6 +22,7 @@ def client():
 
 if __name__ == "__main__":
     with client() as one, client() as other:
+        one.call("ping")
         other.call("ping")
         for way in ("wrong", "right"):
             asking = gevent.spawn(one.call, (way, "tea"))

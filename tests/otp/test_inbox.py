@@ -6,6 +6,7 @@ from time import monotonic
 
 import gevent
 import pytest
+from otp.kernel import PATIENCE
 from support import MS
 
 from erps_gevent.otp import inbox as module
@@ -93,7 +94,8 @@ def test_slow_events_yield_sooner(monkeypatch):
     assert others == ["ran"]
 
 
-def test_a_reader_that_was_parked_begins_a_new_turn(inbox):
+def test_a_reader_that_was_parked_begins_a_new_turn(inbox, monkeypatch):
+    monkeypatch.setattr(module, "TURN_SECONDS", PATIENCE)
     for _ in range(TURN_EVENTS):
         inbox.put(1)
         inbox.next()

@@ -611,7 +611,7 @@ def test_timeout_cancelled_by_any_message(server, log, cancel, clock):
 
 
 def test_a_message_that_is_none_is_no_timeout(server, log):
-    server.call(lambda *_: Reply(1, IdleTimeout(5 * MS)))
+    server.call(lambda *_: Reply(1, IdleTimeout(PATIENCE)))
     server.send(None)
     server.call("last")
     assert log == [("info", None), ("call", "last")]
