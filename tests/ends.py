@@ -13,6 +13,7 @@ from faces import PATIENCE, Wire
 from gevent.monkey import get_original
 
 from erps_gevent.client_connection import ClientConnection
+from erps_gevent.errors import Disconnected
 from erps_gevent.server_connection import ServerConnection
 from erps_gevent.transport.address import Peer, parse_address
 from erps_gevent.transport.sockets import listen, plain
@@ -209,3 +210,23 @@ def reading(connection: ClientConnection) -> gevent.Greenlet[..., Any]:
     greenlet = gevent.spawn(read)
     turn()
     return greenlet
+
+
+class Line:
+    """A client's end that is being read, its scripted server, and callers."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.connection, self.server, self.heard = greeted(*args, **kwargs)
+        self.reader = reading(self.connection)
+
+    def asks(self, request: Any = "go", timeout: float | None = None) -> gevent.Greenlet[..., Any]:
+        """A greenlet that calls."""
+        caller = gevent.spawn(self.connection.call, request, timeout, timeout)
+        turn(2)
+        return caller
+
+    def close(self) -> None:
+        self.connection.leave_now(Disconnected("the test is over"))
+        self.server.stream.close()
+        self.reader.join(timeout=PATIENCE)
+        assert self.reader.dead
