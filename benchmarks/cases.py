@@ -84,7 +84,7 @@ def local(name: str, title: str, metric: str = "rate") -> Case:
 def imports() -> Case:
     parts = "gevent, gevent.ssl, gevent.server, gevent.pool, cbor2, packaging.specifiers"
     base = Entry("what it stands on", "importing", {"modules": parts}, served=False)
-    # What our modules import of it: for the types that travel, signatures of functions, forks, signing.
+    # What our modules import of the standard library: for types that travel, signatures, forks and signing.
     standard = "ctypes, dataclasses, datetime, decimal, fractions, hmac, inspect, mmap, random, uuid, zlib"
     more = Entry("and its part of the standard library", "importing", {"modules": f"{parts}, {standard}"}, served=False)
     ours = Entry("erps_gevent", "importing", {"modules": "erps_gevent"}, served=False)

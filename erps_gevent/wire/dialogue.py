@@ -91,7 +91,10 @@ def stays_of(sends: dict[tuple[Role, State], Moves]) -> dict[tuple[Role, State],
 
 @lru_cache(maxsize=100)
 def _heads(types: frozenset[Type], header: bytes) -> dict[bytes, Type]:
-    """How a packet of one of these types goes on after its size, on every line with this header."""
+    """Bytes 8 to 95 of a packet of each of these types, and the type; all lines with one header share them.
+
+    header: bytes 9 to 95.
+    """
     return {bytes((type_,)) + header: type_ for type_ in types}
 
 
@@ -166,14 +169,14 @@ class Session:
                 data: bytes = chunk  # type: ignore[assignment]  # it was not read into a room
                 if framer.held:
                     data = chunk = framer.continued(data)
-                size = 0 if framer.held else len(data)
+                size = 0 if framer.held else len(data)  # nothing is whole yet, if something is held still
                 most = self._usual_size
                 while at < size:
                     start = at + HEADER_SIZE
                     type_ = heads.get(data[at + 8 : start])
                     if type_ is None:
                         break
-                    payload_size = _PREFIX(data, at)[0] - _EMPTY
+                    payload_size = _PREFIX(data, at)[0] - _EMPTY  # of another magic: negative, or larger than any
                     end = start + payload_size
                     if not 0 < payload_size <= most or end > size:
                         break
@@ -195,7 +198,7 @@ class Session:
         return packets
 
     def _usual(self, type_: Type, chunk: bytes, start: int, end: int) -> Packet | None:
-        """The packet whose payload is there in `chunk`, or None: then it takes the long way. raises: ProtocolError"""
+        """The packet whose payload is `chunk[start:end]`, at least a byte; or None: then it takes the long way."""
         raise NotImplementedError
 
     def eof(self) -> ProtocolError | None:

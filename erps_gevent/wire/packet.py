@@ -252,11 +252,11 @@ class Framer:
         return frames
 
     def continued(self, chunk: bytes) -> bytes:
-        """What is held with `chunk` after it, if that completes a packet: it is held no more. Else `chunk`."""
+        """What is held, with `chunk` after it, if another look can be of use: nothing is held then. Else `chunk`."""
         if len(self.held) + len(chunk) < self._need:
             return chunk
         held, self.held = self.held, bytearray()
-        return bytes(held) + chunk
+        return b"".join((held, chunk))
 
     def eof(self) -> None:
         """Say that the stream has ended.

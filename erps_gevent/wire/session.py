@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from erps_gevent.errors import BadPacket, IdentifierMismatch, VersionMismatch
+from erps_gevent.errors import BadPacket, IdentifierMismatch, ProtocolError, VersionMismatch
 from erps_gevent.wire import payloads, terms
 from erps_gevent.wire.dialogue import HELLO_SIZE, Role, Session, State
 from erps_gevent.wire.packet import Frame, Stamp, Type
@@ -117,7 +117,7 @@ class ClientSession(Session):
             return None
         try:
             ref, value = terms.decode_pair(chunk[start + 1 : end], self.safe)
-        except BadPacket:
+        except ProtocolError:
             return None
         if type_ is PUSH:
             return new_packet((PUSH, None, value, None)) if ref is None else None
@@ -236,7 +236,7 @@ class ServerSession(Session):
             if chunk[end - 12 : end - 8] != TIME_HEAD:
                 return None
             # The meta is the remaining time, and taking it off is quicker than having it decoded. Had these bytes been
-            # the end of something else, what is left were no pair.
+            # the end of something else, what is left would be no pair.
             end -= 12
             meta = {"t": FLOAT.unpack_from(chunk, end + 4)[0]}
             if not meta["t"] >= 0:
@@ -245,7 +245,7 @@ class ServerSession(Session):
             return None
         try:
             ref, value = terms.decode_pair(chunk[start + 1 : end], self.safe)
-        except BadPacket:
+        except ProtocolError:
             return None
         if type_ is CAST:
             return new_packet((CAST, None, value, meta)) if ref is None else None

@@ -212,7 +212,8 @@ _OPEN: dict[type, Callable[[Any, int, Types], Any]] = {
 # Decoding
 
 
-# A container of ours is a tag and an array to cbor2. On top: the packet's array, the one that we add, and a fraction.
+# A container of ours is a tag and an array to cbor2. On top: the array that we add, and a fraction of large numbers,
+# which is a tag, an array and a tag.
 _CBOR_DEPTH = 2 * MAX_DEPTH + 4
 _UNSAFE = ("nesting depth", "indefinite length", "Duplicate map key", "map key must be")  # in cbor2's error texts
 
@@ -239,8 +240,9 @@ def decode(payload: bytes | memoryview | Pieces, safe: bool = True) -> Any:
             payload = bytes(payload)
         if safe and too_heavy(payload, packet=True):
             raise UnsafeTerm(f"the value {TOO_HEAVY}")
-    value, end = _decoded(b"".join((b"\x82", payload, _END_ITEM)), safe)  # type: ignore[arg-type]  # it is in one piece
-    if end != _END:
+    array = b"".join((b"\x82", payload, _END_ITEM))  # type: ignore[arg-type]  # what is short is in one piece
+    value, end = _decoded(array, safe, _CBOR_DEPTH + 1)  # and the packet's own array
+    if type(end) is not bytes or end != _END:
         raise BadPacket("there are bytes left over after the value")
     if type(value) is list:  # [ref, value, ...]: the array of the packet does not count.
         for part in value:
@@ -253,25 +255,27 @@ def decode(payload: bytes | memoryview | Pieces, safe: bool = True) -> Any:
 
 
 def decode_pair(items: bytes, safe: bool = True) -> tuple[Any, Any]:
-    """The two values that `items` is, less than LARGE bytes: an array of two without its head.
+    """The two items of an array, as `decode` would give them.
 
-    raises: as decode().
+    items:  the array without its head; less than LARGE bytes.
+    raises: as decode(). The first item is not judged: see to it that it is a reference.
     """
-    first, second, end = _decoded(b"".join((b"\x83", items, _END_ITEM)), safe)
-    if end != _END:
+    first, second, end = _decoded(b"".join((b"\x83", items, _END_ITEM)), safe, _CBOR_DEPTH)
+    if type(end) is not bytes or end != _END:
         raise BadPacket("there are bytes left over after the second value")
     if type(second) not in LEAVES:
         judge((second,), MAX_DEPTH, NO_DATA if safe else _NOTHING)
     return first, second
 
 
-def _decoded(array: bytes, safe: bool) -> Any:
+def _decoded(array: bytes, safe: bool, depth: int) -> Any:
+    """The items of an array whose last one is _END_ITEM. raises: as decode()."""
     try:
         return loads(
             array,
             semantic_decoders=SAFE if safe else LENIENT,
             tag_hook=refuse_tag if safe else None,
-            max_depth=_CBOR_DEPTH,
+            max_depth=depth,
             allow_indefinite=False,
             allow_duplicate_keys=False,
             strict_hashable_types=True,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from decimal import Decimal
+from fractions import Fraction
 from hashlib import sha256
 
 import pytest
 from cbor2 import dumps
 from dialogues import GOLDEN, NONCE, RING, SERVER_NONCE, STAMP, Signing, client, in_state, pair, server, take
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from packaging.specifiers import SpecifierSet
@@ -26,6 +28,7 @@ from erps_gevent.wire.packet import HEADER_SIZE, Stamp, Type
 from erps_gevent.wire.payloads import LEAST_SIZE, TIME_HEAD, Packet
 from erps_gevent.wire.pieces import IN_PIECES
 from erps_gevent.wire.refusals import Code, Refusal, error_of, refusal_of
+from erps_gevent.wire.safe import MAX_DEPTH
 from erps_gevent.wire.session import ClientSession, ServerSession, State
 from erps_gevent.wire.signing import UNKNOWN, Keyring
 
@@ -282,6 +285,8 @@ payloads = st.one_of(
 
 
 @given(type_=st.sampled_from([Type.CALL, Type.CAST, Type.REPLY, Type.PUSH]), payload=payloads)
+# Of what is left without the meta, the end of the first item is made of what stands behind it.
+@example(type_=Type.CALL, payload=bytes.fromhex("83 01 01 a1616b d90102 82 1850 18") + TIME_HEAD + bytes(8))
 def test_the_short_way_takes_and_refuses_what_the_long_one_does(type_, payload):
     outcomes = []
     for way in (lambda session: session, long_way):
@@ -292,6 +297,23 @@ def test_the_short_way_takes_and_refuses_what_the_long_one_does(type_, payload):
         end, sender = (other, one) if type_ in (Type.CALL, Type.CAST) else (one, other)
         outcomes.append((repr(way(end).receive(sender._stamp.frame(type_, payload))), repr(end.error), ref))
     assert outcomes[0] == outcomes[1]
+
+
+def nested(value, depth):
+    for _ in range(depth):
+        value = (value,)
+    return value
+
+
+@pytest.mark.parametrize("leaf", [Fraction(2**70, 3), Decimal(2**70) / 8, "x"])
+@pytest.mark.parametrize("way", [lambda session: session, long_way], ids=["short", "long"])
+def test_the_deepest_value_that_is_sent_is_taken_either_way(leaf, way):
+    one, other = pair()
+    take(other, one.cast("first"))
+    value = nested(leaf, MAX_DEPTH)
+    assert take(way(other), one.call(value, 1.0)[1])[0].value == value
+    with pytest.raises(EncodeError, match="nested deeper"):
+        one.cast(nested(leaf, MAX_DEPTH + 1))
 
 
 @pytest.mark.parametrize("end", ["client", "server"])

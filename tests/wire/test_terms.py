@@ -324,6 +324,24 @@ def test_left_over_bytes_are_a_bad_packet(tail):
         decode(WHOLE + tail)
 
 
+class Token(bytes):
+    """Bytes of an application, and equal to other bytes."""
+
+
+@pytest.fixture
+def token():
+    register_type(Token, "token", pack=bytes, unpack=Token)
+    yield
+    del types.REGISTERED[Token], types._NAMES["token"]
+
+
+def test_no_type_of_an_application_is_the_end_of_a_value(token):
+    begun = encode(Token(b""))[:-1]  # what is in it is read from behind the payload
+    for read, start in ((decode, b"\x01"), (decode_pair, b"\x01\x02")):
+        with pytest.raises(BadPacket, match="left over"):
+            read(start + begun)
+
+
 def test_a_pair_is_the_values_of_an_array_without_its_head():
     assert decode_pair(encode(7) + WHOLE) == (7, decode(WHOLE))
     assert decode_pair(encode(None) + encode("x"), safe=False) == (None, "x")
