@@ -424,7 +424,7 @@ def test_work_that_nobody_waits_for_any_more_counts_until_it_ends(plain_house):
     client.wait_connected()
     for count in range(3):
         call = gevent.spawn(client.call, ("work",), timeout=PATIENCE)
-        until(lambda: len(begun) > count)  # noqa: B023  it is over within this round
+        until(lambda count=count: len(begun) > count)
         call.kill()
     with pytest.raises(erps.Overloaded):
         client.call(("work",), timeout=PATIENCE)

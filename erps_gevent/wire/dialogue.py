@@ -180,7 +180,10 @@ class Session:
                     end = start + payload_size
                     if not 0 < payload_size <= most or end > size:
                         break
-                    packet = self._usual(type_, data, start, end)
+                    try:
+                        packet = self._usual(type_, data, start, end)
+                    except ProtocolError:
+                        break
                     if packet is None:
                         break
                     packets.append(packet)
@@ -198,7 +201,10 @@ class Session:
         return packets
 
     def _usual(self, type_: Type, chunk: bytes, start: int, end: int) -> Packet | None:
-        """The packet whose payload is `chunk[start:end]`, at least a byte; or None: then it takes the long way."""
+        """The packet whose payload is `chunk[start:end]`, at least a byte. None, or an error: it takes the long way.
+
+        raises: ProtocolError
+        """
         raise NotImplementedError
 
     def eof(self) -> ProtocolError | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from erps_gevent.errors import BadPacket, IdentifierMismatch, ProtocolError, VersionMismatch
+from erps_gevent.errors import BadPacket, IdentifierMismatch, VersionMismatch
 from erps_gevent.wire import payloads, terms
 from erps_gevent.wire.dialogue import HELLO_SIZE, Role, Session, State
 from erps_gevent.wire.packet import Frame, Stamp, Type
@@ -115,10 +115,7 @@ class ClientSession(Session):
     def _usual(self, type_: Type, chunk: bytes, start: int, end: int) -> Packet | None:
         if chunk[start] != 0x82:
             return None
-        try:
-            ref, value = terms.decode_pair(chunk[start + 1 : end], self.safe)
-        except ProtocolError:
-            return None
+        ref, value = terms.decode_pair(chunk[start + 1 : end], self.safe)
         if type_ is PUSH:
             return new_packet((PUSH, None, value, None)) if ref is None else None
         if type(ref) is int and 0 < ref <= self._last_ref:
@@ -243,10 +240,7 @@ class ServerSession(Session):
                 return None
         elif chunk[start] != 0x82:
             return None
-        try:
-            ref, value = terms.decode_pair(chunk[start + 1 : end], self.safe)
-        except ProtocolError:
-            return None
+        ref, value = terms.decode_pair(chunk[start + 1 : end], self.safe)
         if type_ is CAST:
             return new_packet((CAST, None, value, meta)) if ref is None else None
         if type(ref) is int and self._last_ref < ref <= MAX_REF:

@@ -15,9 +15,8 @@ from erps_gevent import Reply
 from erps_gevent.errors import ConfigError
 from erps_gevent.integrations import blocking
 
-THRESHOLD = 20 * MS
+THRESHOLD = 100 * MS  # a crowded machine keeps a handler waiting for less
 BLOCK = 5 * THRESHOLD  # of a handler: it is seen for sure after two thresholds and a half
-LONG = 0.6  # seconds that are not named, where they may not be
 
 
 def sleep_natively(seconds):
@@ -36,10 +35,10 @@ class Blocker(erps.Server, identifier="lab"):
                 sleep_natively(BLOCK)
                 return Reply("blocked")
             case "park":
-                gevent.sleep(LONG)
+                gevent.sleep(BLOCK)
                 return Reply("parked")
             case "run_blocking":
-                self.run_blocking(sleep_natively, LONG)
+                self.run_blocking(sleep_natively, BLOCK)
                 return Reply("in a thread")
             case "defer":
                 return self.defer(from_, sleep_natively, BLOCK)
@@ -82,13 +81,8 @@ def client(house, daemon):
 
 
 def the_one(warnings):
-    """The warning of what blocks natively. On a crowded machine a handler that does not may be kept waiting as long."""
-
-    def texts():
-        return [text for text in warnings() if "sleep_natively" in text]
-
-    until(texts)
-    (text,) = texts()
+    until(warnings)
+    (text,) = warnings()
     return text
 
 
@@ -112,7 +106,7 @@ def test_it_is_a_warning_of_the_library(client, caplog):
 def test_the_time_named_is_the_whole_block(client, warnings):
     client.call("block", timeout=PATIENCE)
     seconds = float(the_one(warnings).split(" for ")[1].split(" s:")[0])
-    assert seconds >= BLOCK / 2  # it is found earlier than that
+    assert seconds >= BLOCK - THRESHOLD
 
 
 def test_a_place_is_named_once(client, warnings):
@@ -120,7 +114,7 @@ def test_a_place_is_named_once(client, warnings):
     the_one(warnings)
     client.call("block", timeout=PATIENCE)
     client.call("park", timeout=PATIENCE)
-    the_one(warnings)
+    assert len(warnings()) == 1
 
 
 def test_a_cast_is_named_as_handle_cast(client, warnings):
@@ -145,22 +139,16 @@ def test_what_is_deferred_and_blocks_is_named(client, warnings):
     assert the_one(warnings).startswith("Blocker.defer of sleep_natively has blocked")
 
 
-@pytest.fixture
-def forbearing(house):
-    """A client of a daemon that names nothing which a crowded machine does by itself."""
-    return house.client(house.daemon(Blocker, blocking_threshold=LONG / 3))
-
-
 @pytest.mark.parametrize("request_", ["park", "run_blocking"])
-def test_a_handler_that_parks_is_not_named(forbearing, warnings, request_):
-    forbearing.call(request_, timeout=PATIENCE)
+def test_a_handler_that_parks_is_not_named(client, warnings, request_):
+    client.call(request_, timeout=PATIENCE)
     assert warnings() == []
 
 
-def test_what_blocks_outside_of_a_handler_is_left_to_gevent(forbearing, warnings):
-    forbearing.call("ping", timeout=PATIENCE)
-    sleep_natively(LONG)
-    forbearing.call("ping", timeout=PATIENCE)
+def test_what_blocks_outside_of_a_handler_is_left_to_gevent(client, warnings):
+    client.call("ping", timeout=PATIENCE)
+    sleep_natively(BLOCK)
+    client.call("ping", timeout=PATIENCE)
     assert warnings() == []
 
 
@@ -191,15 +179,9 @@ def test_the_thread_ends_when_there_are_no_servers_and_starts_again_with_the_nex
 
 def test_a_block_without_end_is_told_to_standard_error_meanwhile(client, monkeypatch, capfd):
     monkeypatch.setattr(blocking, "STUCK_AFTER", 3 * THRESHOLD)
-    said = []
-
-    def is_told():
-        # On a crowded machine the looks may come too late for one block.
-        client.call("block", timeout=PATIENCE)
-        said.append(capfd.readouterr().err)
-        return "Blocker.handle_call has been blocking the hub" in said[-1]
-
-    until(is_told)
+    client.call("block", timeout=PATIENCE)
+    err = capfd.readouterr().err
+    assert "Blocker.handle_call has been blocking the hub" in err
 
 
 def test_the_places_that_are_remembered_are_bounded(client, warnings, monkeypatch):
@@ -215,8 +197,7 @@ def test_a_thread_that_cannot_start_is_a_warning_and_clients_are_served(client, 
 
     monkeypatch.setattr(blocking, "_start_thread", none_left)
     assert client.call("ping", timeout=PATIENCE) == "pong"
-    until(warnings)
-    assert warnings()[0].endswith("the watch thread cannot start: can't start new thread")
+    assert the_one(warnings).endswith("the watch thread cannot start: can't start new thread")
 
 
 PROGRAM = """
