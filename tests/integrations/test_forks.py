@@ -21,6 +21,7 @@ from support import MS
 import erps_gevent as erps
 from erps_gevent import Reply, client_hub
 from erps_gevent.integrations import blocking, forks
+from erps_gevent.otp import bridge
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
@@ -56,6 +57,24 @@ def in_child(function, fork=os.fork):
     value, failure = json.loads(said)
     assert failure is None, failure
     return value
+
+
+@contextlib.contextmanager
+def standing_still(hub):
+    """The thread of `hub`, if it is another one, waits in C meanwhile, and does not ask for the interpreter."""
+    if not bridge.is_foreign(hub):
+        yield
+        return
+    arrived, leave = get_original("_thread", "allocate_lock")(), get_original("_thread", "allocate_lock")()
+    arrived.acquire()
+    leave.acquire()
+    hub.loop.run_callback_threadsafe(lambda: arrived.release() or leave.acquire())
+    arrived.acquire()
+    get_original("time", "sleep")(20 * MS)  # from its one step to the other
+    try:
+        yield
+    finally:
+        leave.release()
 
 
 class Desk(erps.Server, identifier="desk"):
@@ -266,7 +285,8 @@ def test_a_fork_that_python_was_not_told_of_is_noticed(client):
     # The lock of the interpreter is copied as it is, and stays locked in the child if another thread was just asking
     # for it. Python would see to that; here it is no thread of ours that asks.
     blocking._end_all()
-    assert in_child(lambda: client.call("child"), ctypes.PyDLL(None).fork) == ["child"]
+    with standing_still(client._lifeline.hub):
+        assert in_child(lambda: client.call("child"), ctypes.PyDLL(None).fork) == ["child"]
     assert client.call("parent") == ["parent"]
 
 
