@@ -61,6 +61,9 @@ def house():
 @pytest.fixture(autouse=True)
 def nothing_named(monkeypatch):
     monkeypatch.setattr(blocking, "_named", set())
+    # The watches of daemons of earlier tests linger, and name what blocks the hub whosever it is.
+    blocking._end_all()
+    blocking._paused.clear()
 
 
 @pytest.fixture
